@@ -1,0 +1,1 @@
+"""The embedded default: the same program, run whole on one machine."""
