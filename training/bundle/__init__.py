@@ -1,0 +1,1 @@
+"""The model bundle: what training writes, releases verify and servers run."""
