@@ -56,12 +56,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401, PLR0911 -
     if origin in {dict, Mapping} and isinstance(value, dict):
         pairs = cast("dict[str, Any]", value).items()
         return {key: decode(options[1], item, f"{where}: {key}") for key, item in pairs}
-    if (
-        kind is float
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    ):
+    if kind is float and isinstance(value, int | float) and _is_finite(value):
         return value
     if (origin is Literal and value in options) or (kind in {str, int, bool} and type(value) is kind):
         return value
@@ -78,3 +73,8 @@ def _decode_object(kind: type[Any], value: dict[str, Any], where: str) -> Any:  
         if key not in hints:
             fail(where, f"{key}: unknown field")
     return kind(**{key: decode(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+
+
+def _is_finite(value: float) -> bool:
+    # Not math.isfinite, which raises on whole numbers that no float can hold.
+    return not isinstance(value, bool) and abs(value) <= sys.float_info.max
