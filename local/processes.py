@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -48,6 +49,15 @@ def write_ready(path: Path, obj: Mapping[str, Any]) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(obj, file)
     temporary.replace(path)
+
+
+def log_to_file(run_dir: Path, name: str) -> None:
+    """Send this process's stdout and stderr, and what `logging` reports, to `run_dir/<name>.log`."""
+    descriptor = os.open(run_dir / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, sys.stderr.fileno())
+    os.close(descriptor)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
 
 
 def set_death_signal(sig: int = signal.SIGTERM) -> None:
