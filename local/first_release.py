@@ -1,0 +1,62 @@
+"""Waits for a model's first release and says what happens meanwhile."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+from local.errors import LocalError
+
+if TYPE_CHECKING:
+    from local.session import LocalSession, Progress
+
+_POLL_S = 0.25
+
+
+def wait(session: LocalSession, model: str, progress: Progress, *, timeout_s: float) -> None:
+    """Return once the Service answers /ping with 200.
+
+    Raises:
+        LocalError: the training job failed, or nothing was released within `timeout_s`.
+    """
+    url = f"{session.service_url(model)}/ping"
+    deadline = time.monotonic() + timeout_s
+    said: set[str] = set()
+    while not answers(url):
+        session.check()
+        for line, failed in _jobs(session, model):
+            if failed:
+                raise LocalError(line)
+            if line not in said:
+                said.add(line)
+                progress.note(line)
+        if time.monotonic() > deadline:
+            raise LocalError(f"no model {model!r} was released within {timeout_s:.0f} s")
+        time.sleep(_POLL_S)
+
+
+def answers(url: str) -> bool:
+    """True if a GET of `url` is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own Service
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _jobs(session: LocalSession, model: str) -> list[tuple[str, bool]]:
+    """One line per training job of the model, and whether it failed."""
+    client = session.client("sagemaker")
+    names = f"ts-{session.options.stack}--{model}-"
+    found: list[tuple[str, bool]] = []
+    for summary in client.list_training_jobs(NameContains=names)["TrainingJobSummaries"]:
+        name, status = summary["TrainingJobName"], summary["TrainingJobStatus"]
+        if status == "Failed":
+            reason = client.describe_training_job(TrainingJobName=name).get(
+                "FailureReason", "no reason given"
+            )
+            found.append((f"training job {name} failed: {reason}", True))
+        else:
+            found.append((f"training job {name}: {status}", False))
+    return found
