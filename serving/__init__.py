@@ -1,0 +1,1 @@
+"""The model server: one bundle, SageMaker's protocol, one process on one core."""

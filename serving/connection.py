@@ -1,0 +1,315 @@
+"""HTTP/1.1 on one connection: reads requests within limits, answers them in the order they came.
+
+There is no timer per request: the server looks over all connections about twice a second and calls `check`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from serving import log
+from serving.errors import RequestError
+from serving.responses import CONTINUE, JSON
+
+if TYPE_CHECKING:
+    from serving.server import Server
+
+_KEPT_HEADERS: Final = frozenset(
+    (b"host", b"content-type", b"content-length", b"content-encoding", b"accept", b"expect")
+)
+# How long a client may take to read an answer that refuses what it is still sending.
+_LINGER_SECONDS: Final = 2.0
+
+
+class Exchange:
+    """A request, and the place of its answer among those of its connection."""
+
+    __slots__ = (
+        "answer",
+        "body",
+        "connection",
+        "headers",
+        "keep_alive",
+        "method",
+        "route",
+        "started",
+        "target",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917  positional: once per request
+        self,
+        connection: Connection,
+        method: bytes,
+        target: bytes,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        keep_alive: bool,
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.keep_alive = keep_alive
+        self.route = "none"
+        self.started = connection.server.time()
+        self.answer: bytes | None = None
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """Answer; it is sent when the answers before it on the connection have been."""
+        connection = self.connection
+        server = connection.server
+        pending = connection.pending
+        if server.draining and pending and pending[-1] is self:
+            self.keep_alive = False
+            connection.finished = True
+        head = server.heads.head(status, content_type, len(body), not self.keep_alive, extra)
+        self.answer = head if self.method == b"HEAD" else head + body
+        server.count(self, status)
+        if pending and pending[0] is self:
+            connection.send()
+
+    def fail(self, error: RequestError) -> None:
+        """Answer with the reason of a refusal."""
+        self.respond(error.status, JSON, error.body(), error.headers)
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.pending: deque[Exchange] = deque()
+        self.finished = False  # no further request is taken from this connection
+        self.since = server.clock  # when it became what it is now: idle, receiving, closing
+        self._receiving = False
+        self._refused = False  # answered before the request was read to its end
+        self._choked = False  # the client does not take its answers
+        self._parser: httptools.HttpRequestParser | None = None
+        self._transport: asyncio.Transport | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_fed = 0
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to read requests."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpRequestParser(self)
+        self.server.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived; every request that it completes is handled at once."""
+        if self.finished or self._parser is None:
+            return
+        if self._receiving and self._in_head:
+            # What the parser holds back of an unfinished header line, it does not report.
+            self._head_fed += len(data)
+            if self._head_fed > self.server.settings.max_header_bytes:
+                self._refuse_head()
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.finished = True  # answered as an ordinary request; this server speaks nothing else
+        except httptools.HttpParserCallbackError as error:
+            log.error("internal error", error, where="parser callback")
+            self._refuse(RequestError(500, "internal error"))
+        except httptools.HttpParserError as error:
+            self._refuse(RequestError(400, f"not a well-formed HTTP request: {error}"))
+
+    def eof_received(self) -> bool:
+        """The client sends no more; keep the connection while it still has answers to come."""
+        self.finished = True
+        if self.pending:
+            self.pending[-1].keep_alive = False
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: take no more of its requests."""
+        self._choked = True
+        self.since = self.server.clock
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._choked = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  why it ended changes nothing
+        """Forget the connection, and with it the answers that nobody waits for."""
+        self.finished = True
+        self.pending.clear()
+        self._parser = None  # it refers to this object: a cycle
+        self._transport = None
+        self.server.connections.discard(self)
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._begin()
+        self._receiving = True
+        self.since = self.server.clock
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target arrived."""
+        self._target += url
+        if len(self._target) > self.server.settings.max_header_bytes:
+            self._refuse(RequestError(414, "the request target is too long"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer of a chunked body, is complete."""
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes + len(self._target) > self.server.settings.max_header_bytes:
+            self._refuse_head()
+            return
+        name = name.lower()
+        if self._in_head and name in _KEPT_HEADERS:
+            if name in self._headers:
+                self._refuse(RequestError(400, f"more than one {name.decode()} header"))
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """The body comes next, unless it is already known to be refused."""
+        self._in_head = False
+        parser = self._parser
+        if self.finished or parser is None:
+            return
+        headers = self._headers
+        version = parser.get_http_version()
+        limit = self.server.settings.max_body_bytes
+        if version not in {"1.1", "1.0"}:
+            self._refuse(RequestError(400, f"HTTP version {version} is not supported"))
+        elif version == "1.1" and b"host" not in headers:
+            self._refuse(RequestError(400, "the Host header is missing"))
+        elif int(headers.get(b"content-length", b"0")) > limit:
+            self._refuse(RequestError(413, f"the body is larger than {limit} bytes"))
+        elif b"expect" in headers and version == "1.1":
+            self._expect(headers[b"expect"])
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body arrived."""
+        if self.finished:
+            return
+        self._body_bytes += len(body)
+        limit = self.server.settings.max_body_bytes
+        if self._body_bytes > limit:
+            self._refuse(RequestError(413, f"the body is larger than {limit} bytes"))
+            return
+        self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole: handle it."""
+        parser = self._parser
+        if self.finished or parser is None:
+            return
+        self._receiving = False
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
+        self.pending.append(exchange)
+        self.finished = not keep_alive
+        self.server.handle(exchange)
+
+    # Called by the server and by answers.
+
+    def send(self) -> None:
+        """Send the answers whose turn has come."""
+        transport = self._transport
+        if transport is None:
+            return
+        pending = self.pending
+        self.since = self.server.clock
+        while pending and pending[0].answer is not None:
+            exchange = pending.popleft()
+            transport.write(exchange.answer or b"")
+            if not exchange.keep_alive:
+                self._close(transport)
+                return
+
+    def check(self, now: float) -> None:
+        """Close the connection if it has been too long in its present state."""
+        transport = self._transport
+        if transport is None:
+            return
+        age = now - self.since
+        settings = self.server.settings
+        if self._refused:
+            if age > _LINGER_SECONDS:
+                transport.abort()
+        elif self._choked or transport.is_closing():
+            if age > settings.request_seconds:
+                transport.abort()
+        elif self._receiving:
+            if age > settings.request_seconds:
+                self._refuse(
+                    RequestError(408, f"the request took longer than {settings.request_seconds:g} s")
+                )
+        elif not self.pending and age > settings.keepalive_seconds:
+            transport.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is arriving, being answered, or its answer is still on the way out."""
+        transport = self._transport
+        return transport is not None and (
+            self._receiving or bool(self.pending) or transport.get_write_buffer_size() > 0
+        )
+
+    def close(self) -> None:
+        """Close the connection once what was written has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _expect(self, expectation: bytes) -> None:
+        if expectation.lower() != b"100-continue":
+            self._refuse(RequestError(417, "Expect: only 100-continue is understood"))
+            return
+        # It takes its place in the order like any answer: those to earlier requests come first.
+        interim = Exchange(self, b"", b"", {}, b"", keep_alive=True)
+        interim.answer = CONTINUE
+        self.pending.append(interim)
+        if self.pending[0] is interim:
+            self.send()
+
+    def _refuse_head(self) -> None:
+        limit = self.server.settings.max_header_bytes
+        self._refuse(RequestError(431, f"the header section is larger than {limit} bytes"))
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer before the request has been read to its end, and read no more from this connection."""
+        if self.finished:
+            return
+        self.finished = True
+        self._refused = True
+        self._receiving = False
+        self.since = self.server.clock
+        exchange = Exchange(self, b"", self._target, self._headers, b"", keep_alive=False)
+        self.pending.append(exchange)
+        self.server.in_flight += 1
+        exchange.fail(error)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        self.finished = True
+        if self._refused and transport.can_write_eof():
+            # Closing with unread data would reset the connection, and the reset may overtake the answer.
+            transport.write_eof()
+        else:
+            transport.close()

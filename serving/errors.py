@@ -1,0 +1,38 @@
+"""What goes wrong with a request."""
+
+import orjson
+
+
+class RequestError(Exception):
+    """A request that is refused: the HTTP status, the reason, and where in the request it is.
+
+    `row` counts from 1, in CSV and in JSON alike.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        headers: bytes = b"",
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.row = row
+        self.column = column
+        self.headers = headers
+
+    def body(self) -> bytes:
+        """Return the JSON answer: the whole reason in `error`, its parts beside it."""
+        where = [f"row {self.row}"] if self.row is not None else []
+        if self.column is not None:
+            where.append(f"column {self.column!r}")
+        answer: dict[str, object] = {"error": f"{', '.join(where)}: {self.reason}" if where else self.reason}
+        if self.row is not None:
+            answer["row"] = self.row
+        if self.column is not None:
+            answer["column"] = self.column
+        return orjson.dumps(answer)

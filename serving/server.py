@@ -1,0 +1,112 @@
+"""The listening socket, the connections, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from serving import log
+from serving.connection import Connection
+from serving.responses import Heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serving.connection import Exchange
+    from serving.metrics import Metrics
+    from serving.settings import Settings
+
+_TICK_SECONDS: Final = 0.5
+_DRAIN_TICK_SECONDS: Final = 0.02
+# What is half-way when the drain period ends has this long to finish.
+_LAST_SECONDS: Final = 5.0
+
+
+class Handler(Protocol):
+    """Whatever answers requests."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer now, or keep the exchange and answer later."""
+        ...
+
+
+class Server:
+    """Accepts connections and hands their requests to a handler, until it is drained."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.heads = Heads()
+        self.connections: set[Connection] = set()
+        self.in_flight = 0
+        self.draining = False
+        self.time: Callable[[], float] = time.perf_counter
+        self.clock = self.time()
+        self._last_connection = self.clock
+        self._ticker: asyncio.TimerHandle | None = None
+        self._listener: asyncio.Server | None = None
+        self._handler: Handler | None = None
+
+    async def start(self, handler: Handler) -> int:
+        """Listen, and hand requests to `handler`; return the port; raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        self._handler = handler
+        self._listener = await loop.create_server(
+            self._accept, self.settings.host, self.settings.port, backlog=2048
+        )
+        self._tick()
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def handle(self, exchange: Exchange) -> None:
+        """Have a request answered."""
+        self.in_flight += 1
+        if self._handler is not None:
+            self._handler.handle(exchange)
+
+    def count(self, exchange: Exchange, status: int) -> None:
+        """Count an answer."""
+        self.in_flight -= 1
+        self.metrics.requests[exchange.route, status] += 1
+
+    def begin_drain(self) -> None:
+        """From now on answers close their connection; new connections are still taken."""
+        self.draining = True
+        self._last_connection = self.time()
+        log.info("draining", connections=len(self.connections), in_flight=self.in_flight)
+
+    async def drain(self) -> None:
+        """Serve on until nobody comes any more or the drain period ends, then close everything.
+
+        Whoever balances the load learns of the end with delay. So the socket stays open, idle connections
+        stay until they have been used once more, and only then, or after the period, the server goes.
+        """
+        deadline = self.time() + self.settings.drain_seconds
+        while self.time() < deadline:
+            if self.connections:
+                self._last_connection = self.time()
+            elif self.time() - self._last_connection >= self.settings.settle_seconds:
+                break
+            await asyncio.sleep(_DRAIN_TICK_SECONDS)
+        if self._listener is not None:
+            self._listener.close()
+        end = self.time() + _LAST_SECONDS
+        while self.connections and self.time() < end:
+            for connection in tuple(self.connections):
+                if not connection.busy:
+                    connection.close()
+            await asyncio.sleep(_DRAIN_TICK_SECONDS)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        log.info("drained", connections_cut=len(self.connections))
+
+    def _accept(self) -> Connection:
+        self._last_connection = self.time()
+        return Connection(self)
+
+    def _tick(self) -> None:
+        self.clock = self.time()
+        self.heads.tick()
+        for connection in tuple(self.connections):
+            connection.check(self.clock)
+        self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
