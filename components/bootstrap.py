@@ -1,0 +1,187 @@
+"""The first model: files beside the program become a data set, and one training job of the program's own.
+
+Every later job comes from events. The job's end is an event like any other's, so it is made last, when everything
+that reacts to it is in place.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pulumi
+import pulumi_aws as aws
+
+from components import datasets, names
+from components.archives import ROOT
+from components.base import PlatformComponent
+
+_SUFFIX: Final = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapArgs:
+    """One model's files and the template that its jobs share."""
+
+    stack: str
+    model: str
+    files: Sequence[str]
+    template: Mapping[str, Any]
+    data_bucket: pulumi.Input[str]
+    artifact_bucket: pulumi.Input[str]
+    after: Sequence[pulumi.Resource]
+    root: Path = ROOT
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError(f"{self.model}: bootstrap training needs at least one file")
+
+
+class Bootstrap(PlatformComponent):
+    """Uploads the files, writes the data set's manifests and starts the job."""
+
+    TYPE = "trainserve:training:Bootstrap"
+    job_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: BootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(name, opts)
+        self._name = name
+        self._args = args
+        files = datasets.bootstrap_files(args.root, args.files)
+        identity = datasets.bootstrap_hash(args.model, files)
+        uploaded = [
+            aws.s3.BucketObjectv2(
+                f"{name}-{file.name}",
+                bucket=args.data_bucket,
+                key=file.key(args.model),
+                source=pulumi.FileAsset(str(file.path)),
+                opts=self.child(),
+            )
+            for file in files
+        ]
+        bucket = pulumi.Output.from_input(args.data_bucket)
+        manifest = self._document(
+            "manifest",
+            f"{names.DATASETS}{args.model}/{identity}.json",
+            bucket.apply(lambda b: _json(datasets.manifest(args.model, files, b))),
+        )
+        listing = self._document(
+            "listing",
+            f"{names.DATASETS}{args.model}/{identity}.sagemaker.json",
+            bucket.apply(lambda b: _json(datasets.sagemaker_manifest(args.model, files, b))),
+        )
+        request = {
+            **args.template,
+            "HyperParameters": {
+                **args.template["HyperParameters"],
+                "dataset_hash": identity,
+                "manifest_uri": self._uri(manifest),
+            },
+            "InputDataConfig": [train_channel(self._uri(listing))],
+        }
+        # The request as an object: every change of it gives the object a new version, whose id no other object
+        # ever had or will have. So the job's name is new exactly when the job must be replaced, and also after a
+        # destroy, when S3 gives the same content another version: names of jobs are never reusable.
+        written = self._document(
+            "request",
+            f"{names.BOOTSTRAP}{args.model}.json",
+            pulumi.Output.json_dumps(request, sort_keys=True, indent=1),
+        )
+        self.job_name = written.version_id.apply(
+            lambda version: bootstrap_job_name(args.stack, args.model, identity, version)
+        )
+        aws.sagemaker.TrainingJob(
+            f"{name}-job",
+            training_job_name=self.job_name,
+            opts=self.child(depends_on=[*uploaded, *args.after]),
+            **job_arguments(request),
+        )
+        self.finish("job_name")
+
+    def _document(self, label: str, key: str, content: pulumi.Output[str]) -> aws.s3.BucketObjectv2:
+        return aws.s3.BucketObjectv2(
+            f"{self._name}-{label}",
+            bucket=self._args.artifact_bucket,
+            key=key,
+            content=content,
+            content_type="application/json",
+            opts=self.child(),
+        )
+
+    def _uri(self, written: aws.s3.BucketObjectv2) -> pulumi.Output[str]:
+        return pulumi.Output.concat("s3://", self._args.artifact_bucket, "/", written.key)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def bootstrap_job_name(stack: str, model: str, identity: str, version: str | None) -> str:
+    """The name of a bootstrap job: its data set, and six digits from its request's version on S3."""
+    suffix = hashlib.sha256(str(version).encode()).hexdigest()[:_SUFFIX]
+    return f"{names.job_prefix(stack)}{model}-{identity[:8]}-{suffix}"
+
+
+def train_channel(manifest_uri: pulumi.Input[str]) -> dict[str, Any]:
+    """The `train` channel of a job: the objects that a SageMaker manifest lists."""
+    return {
+        "ChannelName": "train",
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": "ManifestFile",
+                "S3Uri": manifest_uri,
+                "S3DataDistributionType": "FullyReplicated",
+            }
+        },
+        "InputMode": "File",
+    }
+
+
+def job_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A `create_training_job` request as arguments of `aws.sagemaker.TrainingJob`: every key or a KeyError."""
+    algorithm = request["AlgorithmSpecification"]
+    output, resources = request["OutputDataConfig"], request["ResourceConfig"]
+    stopping = request["StoppingCondition"]
+    return {
+        "role_arn": request["RoleArn"],
+        "algorithm_specification": {
+            "training_image": algorithm["TrainingImage"],
+            "training_input_mode": algorithm["TrainingInputMode"],
+            "metric_definitions": [
+                {"name": metric["Name"], "regex": metric["Regex"]}
+                for metric in algorithm["MetricDefinitions"]
+            ],
+        },
+        "hyper_parameters": request["HyperParameters"],
+        "input_data_configs": [
+            {
+                "channel_name": channel["ChannelName"],
+                "input_mode": channel["InputMode"],
+                "data_source": {
+                    "s3_data_source": {
+                        "s3_data_type": channel["DataSource"]["S3DataSource"]["S3DataType"],
+                        "s3_uri": channel["DataSource"]["S3DataSource"]["S3Uri"],
+                        "s3_data_distribution_type": channel["DataSource"]["S3DataSource"][
+                            "S3DataDistributionType"
+                        ],
+                    }
+                },
+            }
+            for channel in request["InputDataConfig"]
+        ],
+        "output_data_config": {"s3_output_path": output["S3OutputPath"], "kms_key_id": output["KmsKeyId"]},
+        "resource_config": {
+            "instance_type": resources["InstanceType"],
+            "instance_count": resources["InstanceCount"],
+            "volume_size_in_gb": resources["VolumeSizeInGB"],
+        },
+        "stopping_condition": {
+            "max_runtime_in_seconds": stopping["MaxRuntimeInSeconds"],
+            "max_wait_time_in_seconds": stopping.get("MaxWaitTimeInSeconds"),
+        },
+        "enable_managed_spot_training": request["EnableManagedSpotTraining"],
+        "enable_inter_container_traffic_encryption": request["EnableInterContainerTrafficEncryption"],
+        "checkpoint_config": {"s3_uri": request["CheckpointConfig"]["S3Uri"]},
+    }

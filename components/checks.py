@@ -1,0 +1,218 @@
+"""What settings must satisfy together: each check yields sentences that name the keys involved."""
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from components.settings import (
+    MAX_HYPERPARAMETER_LENGTH,
+    MAX_STACK_LENGTH,
+    STACK_PATTERN,
+    STEP_OPS,
+    Model,
+    Settings,
+)
+from components.tagging import RESERVED
+
+_OWN_HYPERPARAMETERS: Final = frozenset(
+    {
+        "model",
+        "target",
+        "task",
+        "steps",
+        "drop",
+        "categorical",
+        "unknown_category",
+        "metric",
+        "holdout_fraction",
+    }
+    | {"dataset_hash", "manifest_uri", "job_name", "sagemaker_program", "sagemaker_submit_directory"}
+)
+_DATA_SUFFIXES: Final = (".csv", ".parquet")
+
+
+def problems(settings: Settings, stack: str, region: str, root: Path) -> list[str]:
+    """Everything that is wrong between settings; paths of files are relative to `root`."""
+    return [
+        *_stack(stack),
+        *_network(settings, region),
+        *_cluster(settings),
+        *_production(settings),
+        *_training(settings, root),
+        *_workload(settings),
+        *_tags(settings),
+        *(line for name, model in settings.models.items() for line in _model(name, model)),
+    ]
+
+
+def _stack(stack: str) -> Iterator[str]:
+    if len(stack) > MAX_STACK_LENGTH or not re.fullmatch(STACK_PATTERN, stack):
+        yield (
+            f"the stack's name {stack!r}: want at most {MAX_STACK_LENGTH} lower-case letters, digits and single "
+            "hyphens, starting with a letter (training jobs are named after it)"
+        )
+
+
+def _cidr(text: str) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError:
+        return None
+
+
+def _network(settings: Settings, region: str) -> Iterator[str]:
+    network = _cidr(settings.network.cidr)
+    if network is None:
+        yield f"trainserve:network.cidr: {settings.network.cidr} is not a network: its host bits must be zero"
+    elif not 16 <= network.prefixlen <= 20 or not network.is_private:
+        yield f"trainserve:network.cidr: want a private network from /16 to /20, got {settings.network.cidr}"
+    zones = settings.network.availability_zones
+    if len(set(zones)) != len(zones):
+        yield f"trainserve:network.availabilityZones: want different zones, got {', '.join(zones)}"
+    for index, zone in enumerate(zones):
+        if zone[:-1] != region:
+            yield (
+                f"trainserve:network.availabilityZones[{index}]: want a zone of aws:region {region or '(not set)'}, "
+                f"got {zone}"
+            )
+
+
+def _cluster(settings: Settings) -> Iterator[str]:
+    seen: list[tuple[int, ipaddress.IPv4Network]] = []
+    for index, text in enumerate(settings.cluster.public_access_cidrs):
+        place = f"trainserve:cluster.publicAccessCidrs[{index}]"
+        network = _cidr(text)
+        if network is None:
+            yield f"{place}: {text} is not a network: its host bits must be zero"
+            continue
+        if settings.environment.production and network.prefixlen < 16:
+            yield f"{place}: {text} is too wide for production: want /16 or narrower"
+        for other, earlier in seen:
+            if network.overlaps(earlier):
+                yield f"{place}: {text} overlaps publicAccessCidrs[{other}] {earlier}"
+        seen.append((index, network))
+    kinds = settings.cluster.log_types
+    if len(set(kinds)) != len(kinds):
+        yield f"trainserve:cluster.logTypes: want each type once, got {', '.join(kinds)}"
+
+
+def _production(settings: Settings) -> Iterator[str]:
+    if not settings.environment.production:
+        return
+    if not settings.environment.protect:
+        yield "trainserve:environment.protect: want true where trainserve:environment.production is true"
+    if settings.storage.force_destroy:
+        yield "trainserve:storage.forceDestroy: want false where trainserve:environment.production is true"
+    if not settings.network.nat_per_zone:
+        yield "trainserve:network.natPerZone: want true where trainserve:environment.production is true"
+    if settings.workload.min_replicas < 2:
+        yield "trainserve:workload.minReplicas: want 2 or more where trainserve:environment.production is true"
+    if settings.workload.memory_request != settings.workload.memory_limit:
+        yield (
+            "trainserve:workload.memoryRequest: want the same as memoryLimit "
+            f"({settings.workload.memory_limit}) where trainserve:environment.production is true"
+        )
+
+
+def _training(settings: Settings, root: Path) -> Iterator[str]:
+    training = settings.training
+    if training.spot and training.max_wait_seconds < training.max_runtime_seconds:
+        yield (
+            "trainserve:training.maxWaitSeconds: want at least maxRuntimeSeconds "
+            f"({training.max_runtime_seconds}) with spot, got {training.max_wait_seconds}"
+        )
+    for name, files in training.bootstrap_data.items():
+        place = f"trainserve:training.bootstrapData.{name}"
+        if name not in settings.models:
+            yield f"{place}: want a name from trainserve:models ({', '.join(settings.models)}), got {name}"
+        if not files:
+            yield f"{place}: want at least one file; leave the model out to train it on its first upload"
+        if len(set(files)) != len(files):
+            yield f"{place}: want each file once"
+        for index, file in enumerate(files):
+            yield from _bootstrap_file(f"{place}[{index}]", file, root)
+
+
+def _bootstrap_file(place: str, file: str, root: Path) -> Iterator[str]:
+    if "://" in file:
+        yield (
+            f"{place}: want a file beside the program, got {file}; objects that are on S3 already are copied to "
+            "incoming/<model>/ of the data bucket, and that upload trains the model"
+        )
+    elif not file.endswith(_DATA_SUFFIXES):
+        yield f"{place}: want a .csv or .parquet file, got {file}"
+    elif not (root / file).is_file():
+        yield f"{place}: there is no file {file} (paths are relative to the program's folder)"
+    elif not (root / file).stat().st_size:
+        yield f"{place}: {file} is empty"
+
+
+def _workload(settings: Settings) -> Iterator[str]:
+    workload = settings.workload
+    if workload.min_replicas > workload.max_replicas:
+        yield (
+            f"trainserve:workload.minReplicas: want at most maxReplicas ({workload.max_replicas}), "
+            f"got {workload.min_replicas}"
+        )
+    if not workload.min_replicas <= workload.replicas <= workload.max_replicas:
+        yield (
+            f"trainserve:workload.replicas: want from minReplicas ({workload.min_replicas}) to maxReplicas "
+            f"({workload.max_replicas}), got {workload.replicas}"
+        )
+    if workload.pre_stop_seconds >= workload.grace_period_seconds:
+        yield (
+            f"trainserve:workload.preStopSeconds: want less than gracePeriodSeconds "
+            f"({workload.grace_period_seconds}), got {workload.pre_stop_seconds}"
+        )
+    if cpu_milli(workload.cpu_request) > cpu_milli(workload.cpu_limit):
+        yield f"trainserve:workload.cpuRequest: want at most cpuLimit ({workload.cpu_limit}), got {workload.cpu_request}"
+    if memory_mib(workload.memory_request) > memory_mib(workload.memory_limit):
+        yield (
+            f"trainserve:workload.memoryRequest: want at most memoryLimit ({workload.memory_limit}), "
+            f"got {workload.memory_request}"
+        )
+    if workload.namespace in {"default", "kube-system", "kube-public", "kube-node-lease"}:
+        yield f"trainserve:workload.namespace: want a namespace of its own, got {workload.namespace}"
+
+
+def _tags(settings: Settings) -> Iterator[str]:
+    for name in settings.tags:
+        if name in RESERVED:
+            yield f"trainserve:tags.{name}: the program sets this tag itself ({', '.join(sorted(RESERVED))})"
+
+
+def _model(name: str, model: Model) -> Iterator[str]:
+    place = f"trainserve:models.{name}"
+    if model.target in model.drop:
+        yield f"{place}.drop: the target {model.target} cannot be dropped"
+    if model.categorical is not None:
+        for column in sorted(set(model.categorical) & {*model.drop, model.target}):
+            yield f"{place}.categorical: {column} is the target or dropped, so it is no feature"
+    for index, step in enumerate(model.steps):
+        op = step.get("op")
+        if op not in STEP_OPS:
+            yield f"{place}.steps[{index}].op: want one of {', '.join(STEP_OPS)}, got {json.dumps(op)}"
+        if model.target in (step.get("column"), step.get("output")):
+            yield f"{place}.steps[{index}]: the target {model.target} is known only after the fact"
+    for key in sorted(set(model.hyperparameters) & _OWN_HYPERPARAMETERS):
+        yield f"{place}.hyperparameters.{key}: the program sets this one itself"
+    for key in ("steps", "drop", "categorical"):
+        length = len(json.dumps(getattr(model, key), separators=(",", ":"), default=dict))
+        if length > MAX_HYPERPARAMETER_LENGTH:
+            yield (
+                f"{place}.{key}: want at most {MAX_HYPERPARAMETER_LENGTH} characters as JSON "
+                f"(SageMaker's limit on a hyperparameter), got {length}"
+            )
+
+
+def cpu_milli(quantity: str) -> int:
+    """A CPU quantity in thousandths of a core."""
+    return int(quantity[:-1]) if quantity.endswith("m") else int(float(quantity) * 1000)
+
+
+def memory_mib(quantity: str) -> int:
+    """A memory quantity in MiB."""
+    return int(quantity[:-2]) * (1024 if quantity.endswith("Gi") else 1)

@@ -1,0 +1,108 @@
+"""IAM policy documents as data, built by pure functions.
+
+Leaves may be outputs of other resources; `document` turns the whole into JSON when they are known.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pulumi
+
+VERSION: Final = "2012-10-17"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One Allow (or Deny) statement; `resources` are ARNs, never a bare `*` where the action can name them."""
+
+    sid: str
+    actions: Sequence[str]
+    resources: Sequence[pulumi.Input[str]]
+    conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    principal: Mapping[str, Any] | str | None = None
+    effect: str = "Allow"
+
+    def __post_init__(self) -> None:
+        if not self.actions or not self.resources:
+            raise ValueError(f"{self.sid}: a statement needs actions and resources")
+
+    def render(self) -> dict[str, Any]:
+        """The statement in the policy language."""
+        rendered: dict[str, Any] = {
+            "Sid": self.sid,
+            "Effect": self.effect,
+            "Action": list(self.actions),
+            "Resource": list(self.resources),
+        }
+        if self.principal is not None:
+            rendered["Principal"] = self.principal
+        if self.conditions:
+            rendered["Condition"] = {k: dict(v) for k, v in self.conditions.items()}
+        return rendered
+
+
+def document(*statements: Statement) -> pulumi.Output[str]:
+    """The policy document of these statements as JSON."""
+    return pulumi.Output.json_dumps(
+        {"Version": VERSION, "Statement": [statement.render() for statement in statements]}, sort_keys=True
+    )
+
+
+def assume_role(
+    service: str, conditions: Mapping[str, Mapping[str, Any]] | None = None
+) -> pulumi.Output[str]:
+    """The trust policy by which one AWS service takes a role."""
+    statement: dict[str, Any] = {
+        "Sid": "Assume",
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+    }
+    if conditions:
+        statement["Condition"] = {k: dict(v) for k, v in conditions.items()}
+    return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
+
+
+def read_objects(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> Statement:
+    """Reading objects, and their versions, under some prefixes of one bucket."""
+    return Statement(
+        sid=sid,
+        actions=["s3:GetObject", "s3:GetObjectVersion"],
+        resources=[pulumi.Output.concat(bucket_arn, "/", prefix, "*") for prefix in prefixes],
+    )
+
+
+def write_objects(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> Statement:
+    """Writing objects under some prefixes of one bucket."""
+    return Statement(
+        sid=sid,
+        actions=["s3:PutObject", "s3:AbortMultipartUpload"],
+        resources=[pulumi.Output.concat(bucket_arn, "/", prefix, "*") for prefix in prefixes],
+    )
+
+
+def list_bucket(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> Statement:
+    """Listing keys under some prefixes of one bucket."""
+    return Statement(
+        sid=sid,
+        actions=["s3:ListBucket", "s3:ListBucketVersions"],
+        resources=[bucket_arn],
+        conditions={"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
+    )
+
+
+def use_key(sid: str, key_arn: pulumi.Input[str]) -> Statement:
+    """Encrypting and decrypting with one KMS key."""
+    return Statement(
+        sid=sid,
+        actions=[
+            "kms:Decrypt",
+            "kms:DescribeKey",
+            "kms:Encrypt",
+            "kms:GenerateDataKey",
+            "kms:ReEncryptFrom",
+            "kms:ReEncryptTo",
+        ],
+        resources=[key_arn],
+    )

@@ -1,0 +1,33 @@
+"""Names that two parts of the system must agree on; everything else is named by the engine."""
+
+from typing import Final
+
+RELEASE_GROUP: Final = "trainserve-release"
+"""Kubernetes group of the release function: the access entry grants it, the workload's RoleBinding uses it."""
+
+INCOMING: Final = "incoming/"
+OBJECTS: Final = "objects/"
+BOOTSTRAP: Final = "bootstrap/"
+CONFIG: Final = "config/"
+DATASETS: Final = "datasets/"
+TRAINING_OUTPUT: Final = "training/"
+CHECKPOINTS: Final = "checkpoints/"
+SOURCES: Final = "sources/"
+
+CONTAINER: Final = "server"
+PORT: Final = 8080
+
+
+def job_prefix(stack: str) -> str:
+    """What every training job of one stack starts with; `--` occurs in no stack's and no model's name."""
+    return f"ts-{stack}--"
+
+
+def cluster_name(stack: str) -> str:
+    """The EKS cluster: the release function, subnets' tags and kubeconfigs refer to it."""
+    return f"trainserve-{stack}"
+
+
+def incoming(model: str) -> str:
+    """The prefix under which a model's new data is uploaded."""
+    return f"{INCOMING}{model}/"

@@ -1,0 +1,190 @@
+"""One environment's settings: a frozen, typed model of `Pulumi.<stack>.yaml`, read and checked once.
+
+Keys are camelCase in the stack file and snake_case here. `checks.py` holds what no single field can say,
+`complaints.py` turns every failure into a sentence that names the key, the file and the accepted values.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.alias_generators import to_camel
+
+from components import versions
+
+NAMESPACE: Final = "trainserve"
+STACK_PATTERN: Final = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+MAX_STACK_LENGTH: Final = 16
+MAX_MODEL_LENGTH: Final = 20
+MAX_HYPERPARAMETER_LENGTH: Final = 2500
+"""SageMaker's limit on one hyperparameter's value."""
+
+STEP_OPS: Final = ("timestamp_parts", "log1p", "ratio", "difference", "clip", "map", "default")
+"""The pre-processing steps that a bundle can declare."""
+
+
+def _text(pattern: str, accepts: str, max_length: int) -> Any:
+    return Field(pattern=pattern, max_length=max_length, json_schema_extra={"accepts": accepts})
+
+
+Cidr = Annotated[
+    str,
+    _text(r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "an IPv4 network like 10.0.0.0/16", 18),
+]
+Zone = Annotated[str, _text(r"^[a-z]{2}-[a-z]+-\d[a-z]$", "an availability zone like us-east-1a", 20)]
+Cpu = Annotated[str, _text(r"^(\d+m|\d+(\.\d{1,3})?)$", "a CPU quantity like 100m or 2", 8)]
+Memory = Annotated[str, _text(r"^\d+(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
+RoleArn = Annotated[
+    str, _text(r"^arn:aws:iam::\d{12}:(role|user)/[\w+=,.@/-]+$", "the ARN of an IAM role or user", 200)
+]
+Name = Annotated[
+    str,
+    _text(STACK_PATTERN, "lower-case letters, digits and single hyphens, starting with a letter", 63),
+]
+ModelName = Annotated[
+    str,
+    _text(
+        STACK_PATTERN,
+        f"at most {MAX_MODEL_LENGTH} lower-case letters, digits and single hyphens, starting with a letter",
+        MAX_MODEL_LENGTH,
+    ),
+]
+ColumnName = Annotated[str, _text(r"^[^\s,\"][^,\"\r\n]*$", "a column name without commas or quotes", 100)]
+TagKey = Annotated[
+    str,
+    _text(
+        r"^[\w.:/=+@-][\w .:/=+@-]*$",
+        "a tag name of at most 128 letters, digits, spaces or any of . : / = + @ _ -",
+        128,
+    ),
+]
+TagValue = Annotated[
+    str, _text(r"^[\w .:/=+@-]*$", "at most 256 letters, digits, spaces or any of . : / = + @ _ -", 256)
+]
+Email = Annotated[str, _text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "an e-mail address", 254)]
+InstanceType = Annotated[
+    str, _text(r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", "a SageMaker instance type like ml.m5.large", 40)
+]
+Whole = Annotated[int, Field(strict=True)]
+
+
+class Section(BaseModel):
+    """Common rules: nothing unknown, nothing converted, nothing changed later."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=False,
+        allow_inf_nan=False,
+    )
+
+
+class Environment(Section):
+    """What kind of place this is."""
+
+    production: bool
+    protect: bool = Field(description="Refuse to delete what holds state: buckets, keys, images, cluster.")
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731] = 30
+    alarm_email: Email | None = None
+
+
+class Network(Section):
+    """The VPC."""
+
+    cidr: Cidr = "10.0.0.0/16"
+    availability_zones: tuple[Zone, ...] = Field(min_length=2, max_length=3)
+    nat_per_zone: bool = False
+
+
+class Cluster(Section):
+    """The EKS cluster."""
+
+    version: Literal["1.35", "1.36"] = versions.KUBERNETES
+    public_access_cidrs: tuple[Cidr, ...] = Field(
+        default=(),
+        description="Networks that reach the API from outside; none means the private endpoint only.",
+    )
+    log_types: tuple[Literal["api", "audit", "authenticator", "controllerManager", "scheduler"], ...] = (
+        "api",
+        "audit",
+        "authenticator",
+    )
+    admins: tuple[RoleArn, ...] = ()
+
+
+class Storage(Section):
+    """Buckets and images."""
+
+    noncurrent_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    force_destroy: bool = False
+    keep_images: Annotated[int, Field(ge=5, le=1000)] = 50
+
+
+class Training(Section):
+    """How models are trained."""
+
+    instance_type: InstanceType = "ml.m5.large"
+    volume_gb: Annotated[int, Field(ge=1, le=16384)] = 30
+    max_runtime_seconds: Annotated[int, Field(ge=60, le=432000)] = 3600
+    spot: bool = True
+    max_wait_seconds: Annotated[int, Field(ge=60, le=432000)] = 7200
+    bootstrap_data: Mapping[ModelName, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Model → files that the program uploads and trains the first model on.",
+    )
+
+
+class Retraining(Section):
+    """How new data becomes a new model."""
+
+    batch_delay_seconds: Annotated[int, Field(ge=0, le=900)] = 60
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+
+
+class Workload(Section):
+    """The pods that serve a model; every model has the same."""
+
+    namespace: Name = "serving"
+    replicas: Annotated[int, Field(ge=1, le=100)] = 2
+    min_replicas: Annotated[int, Field(ge=1, le=100)] = 2
+    max_replicas: Annotated[int, Field(ge=1, le=100)] = 10
+    target_cpu_percent: Annotated[int, Field(ge=10, le=95)] = 50
+    cpu_request: Cpu = "100m"
+    cpu_limit: Cpu = "500m"
+    memory_request: Memory = "128Mi"
+    memory_limit: Memory = "256Mi"
+    pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 10
+    grace_period_seconds: Annotated[int, Field(ge=5, le=600)] = 45
+    rollout_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
+
+
+class Model(Section):
+    """One model: what it predicts, from what, and how good a successor must be."""
+
+    target: ColumnName
+    task: Literal["binary", "multiclass", "regression"]
+    drop: tuple[ColumnName, ...] = ()
+    categorical: tuple[ColumnName, ...] | None = None
+    unknown_category: Literal["missing", "refuse"] = "missing"
+    steps: tuple[Mapping[str, JsonValue], ...] = ()
+    metric: Annotated[str, Field(pattern=r"^[a-z0-9]+$", max_length=30)] | None = None
+    holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
+    hyperparameters: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    gate_margin: Annotated[float, Field(ge=0, le=1)] = 0.005
+
+
+class Settings(Section):
+    """Everything that a stack file decides."""
+
+    environment: Environment
+    network: Network
+    cluster: Cluster = Cluster()
+    storage: Storage = Storage()
+    training: Training = Training()
+    retraining: Retraining = Retraining()
+    workload: Workload = Workload()
+    models: Mapping[ModelName, Model] = Field(min_length=1, max_length=20)
+    tags: Mapping[TagKey, TagValue] = Field(default_factory=dict, max_length=40)

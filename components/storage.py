@@ -1,0 +1,185 @@
+"""Keys and buckets: data that comes in, artifacts that come out, and the state of the loop."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from components import iam
+from components.base import PlatformComponent
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageArgs:
+    """What a caller decides."""
+
+    account_id: pulumi.Input[str]
+    region: str
+    noncurrent_days: int
+    force_destroy: bool
+    protect: bool
+
+
+class Storage(PlatformComponent):
+    """One key, the data and the artifact bucket (versioned, TLS only, encrypted), and the state table."""
+
+    TYPE = "trainserve:storage:Storage"
+    key_arn: pulumi.Output[str]
+    data_bucket: pulumi.Output[str]
+    data_bucket_arn: pulumi.Output[str]
+    artifact_bucket: pulumi.Output[str]
+    artifact_bucket_arn: pulumi.Output[str]
+    state_table: pulumi.Output[str]
+    state_table_arn: pulumi.Output[str]
+    notification: aws.s3.BucketNotification
+
+    def __init__(self, name: str, args: StorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(name, opts)
+        self._name = name
+        self._args = args
+        key = aws.kms.Key(
+            f"{name}-key",
+            description="Data, artifacts, images, logs and cluster secrets of one trainserve stack",
+            enable_key_rotation=True,
+            deletion_window_in_days=30 if args.protect else 7,
+            policy=key_policy(args.account_id, args.region),
+            opts=self._stateful(),
+        )
+        self.key_arn = key.arn
+        data = self._bucket("data", key)
+        artifacts = self._bucket("artifacts", key)
+        # The whole notification configuration of the bucket; rules filter, so nothing else needs one.
+        self.notification = aws.s3.BucketNotification(
+            f"{name}-data-events", bucket=data.id, eventbridge=True, opts=self.child()
+        )
+        table = aws.dynamodb.Table(
+            f"{name}-state",
+            billing_mode="PAY_PER_REQUEST",
+            hash_key="model",
+            range_key="record",
+            attributes=[{"name": "model", "type": "S"}, {"name": "record", "type": "S"}],
+            point_in_time_recovery={"enabled": True},
+            server_side_encryption={"enabled": True, "kms_key_arn": key.arn},
+            deletion_protection_enabled=args.protect,
+            opts=self._stateful(),
+        )
+        self.data_bucket, self.data_bucket_arn = data.bucket, data.arn
+        self.artifact_bucket, self.artifact_bucket_arn = artifacts.bucket, artifacts.arn
+        self.state_table, self.state_table_arn = table.name, table.arn
+        self.finish("key_arn", "data_bucket", "artifact_bucket", "state_table")
+
+    def _stateful(self) -> pulumi.ResourceOptions:
+        return self.child(protect=self._args.protect, retain_on_delete=self._args.protect)
+
+    def _bucket(self, label: str, key: aws.kms.Key) -> aws.s3.Bucket:
+        name = f"{self._name}-{label}"
+        bucket = aws.s3.Bucket(name, force_destroy=self._args.force_destroy, opts=self._stateful())
+        block = aws.s3.BucketPublicAccessBlock(
+            f"{name}-private",
+            bucket=bucket.id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=self.child(),
+        )
+        aws.s3.BucketOwnershipControls(
+            f"{name}-owner",
+            bucket=bucket.id,
+            rule={"object_ownership": "BucketOwnerEnforced"},
+            opts=self.child(),
+        )
+        versioning = aws.s3.BucketVersioning(
+            f"{name}-versions",
+            bucket=bucket.id,
+            versioning_configuration={"status": "Enabled"},
+            opts=self.child(),
+        )
+        aws.s3.BucketServerSideEncryptionConfiguration(
+            f"{name}-encryption",
+            bucket=bucket.id,
+            rules=[
+                {
+                    "apply_server_side_encryption_by_default": {
+                        "sse_algorithm": "aws:kms",
+                        "kms_master_key_id": key.arn,
+                    },
+                    "bucket_key_enabled": True,
+                }
+            ],
+            opts=self.child(),
+        )
+        aws.s3.BucketPolicy(
+            f"{name}-tls", bucket=bucket.id, policy=tls_only(bucket.arn), opts=self.child(depends_on=[block])
+        )
+        aws.s3.BucketLifecycleConfiguration(
+            f"{name}-lifecycle",
+            bucket=bucket.id,
+            rules=lifecycle_rules(self._args.noncurrent_days),
+            opts=self.child(depends_on=[versioning]),
+        )
+        return bucket
+
+
+def lifecycle_rules(noncurrent_days: int) -> list[Any]:
+    """Old versions and abandoned uploads expire; current objects never do."""
+    return [
+        {
+            "id": "old-versions",
+            "status": "Enabled",
+            "filter": {"prefix": ""},
+            "noncurrent_version_expiration": {"noncurrent_days": noncurrent_days},
+        },
+        {
+            "id": "abandoned-uploads",
+            "status": "Enabled",
+            "filter": {"prefix": ""},
+            "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
+        },
+    ]
+
+
+def tls_only(bucket_arn: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Refuses every request that does not come over TLS."""
+    return iam.document(
+        iam.Statement(
+            sid="TlsOnly",
+            effect="Deny",
+            principal="*",
+            actions=["s3:*"],
+            resources=[bucket_arn, pulumi.Output.concat(bucket_arn, "/*")],
+            conditions={"Bool": {"aws:SecureTransport": "false"}},
+        )
+    )
+
+
+def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]:
+    """The account's IAM policies decide, as is usual; CloudWatch Logs may encrypt this account's groups."""
+    return iam.document(
+        iam.Statement(
+            sid="Account",
+            principal={"AWS": pulumi.Output.concat("arn:aws:iam::", account_id, ":root")},
+            actions=["kms:*"],
+            resources=["*"],
+        ),
+        iam.Statement(
+            sid="Logs",
+            principal={"Service": f"logs.{region}.amazonaws.com"},
+            actions=[
+                "kms:Decrypt",
+                "kms:DescribeKey",
+                "kms:Encrypt",
+                "kms:GenerateDataKey*",
+                "kms:ReEncrypt*",
+            ],
+            resources=["*"],
+            conditions={
+                "ArnLike": {
+                    "kms:EncryptionContext:aws:logs:arn": pulumi.Output.concat(
+                        f"arn:aws:logs:{region}:", account_id, ":log-group:*"
+                    )
+                }
+            },
+        ),
+    )

@@ -1,0 +1,211 @@
+"""Training: what every job has in common, and where its models are registered."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_aws as aws
+
+from components import archives, iam, names, versions
+from components import settings as s
+from components.base import PlatformComponent
+
+_DEFAULT_METRICS: Final = {"binary": "auc", "multiclass": "mlogloss", "regression": "rmse"}
+_NUMBER: Final = "([-+0-9.eE]+);"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArgs:
+    """What a caller decides, and where data, artifacts and keys are."""
+
+    stack: str
+    settings: s.Training
+    models: Mapping[str, s.Model]
+    key_arn: pulumi.Input[str]
+    data_bucket_arn: pulumi.Input[str]
+    artifact_bucket: pulumi.Input[str]
+    artifact_bucket_arn: pulumi.Input[str]
+
+
+class Training(PlatformComponent):
+    """The role of training jobs, their code, a package group for each model, and each model's job template."""
+
+    TYPE = "trainserve:training:Training"
+    role_arn: pulumi.Output[str]
+    package_groups: dict[str, pulumi.Output[str]]
+    package_group_arns: dict[str, pulumi.Output[str]]
+    templates: dict[str, dict[str, Any]]
+    ready: list[pulumi.Resource]
+
+    def __init__(self, name: str, args: TrainingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(name, opts)
+        role = aws.iam.Role(
+            f"{name}-role", assume_role_policy=iam.assume_role("sagemaker"), opts=self.child()
+        )
+        policy = aws.iam.RolePolicy(
+            f"{name}-policy", role=role.id, policy=iam.document(*job_statements(args)), opts=self.child()
+        )
+        contents = archives.contents(archives.training_files())
+        source = aws.s3.BucketObjectv2(
+            f"{name}-source",
+            bucket=args.artifact_bucket,
+            key=f"{names.SOURCES}training-{archives.digest(contents)[:16]}.tar.gz",
+            content_base64=base64.b64encode(archives.tar_gz_bytes(contents)).decode(),
+            content_type="application/gzip",
+            opts=self.child(),
+        )
+        image = aws.sagemaker.get_prebuilt_ecr_image_output(
+            repository_name=versions.XGBOOST_CONTAINER_REPOSITORY,
+            image_tag=versions.XGBOOST_CONTAINER_TAG,
+            opts=pulumi.InvokeOutputOptions(parent=self),
+        )
+        groups = {
+            model: aws.sagemaker.ModelPackageGroup(
+                f"{name}-{model}",
+                model_package_group_name=f"trainserve-{args.stack}-{model}",
+                model_package_group_description=f"Releases of {model}, approved or rejected with the reason",
+                opts=self.child(),
+            )
+            for model in args.models
+        }
+        self.role_arn = role.arn
+        self.package_groups = {model: group.model_package_group_name for model, group in groups.items()}
+        self.package_group_arns = {model: group.arn for model, group in groups.items()}
+        self.templates = {
+            model: job_template(
+                model,
+                args.models[model],
+                args.settings,
+                image=image.registry_path,
+                role_arn=role.arn,
+                source_uri=pulumi.Output.concat("s3://", args.artifact_bucket, "/", source.key),
+                artifact_bucket=args.artifact_bucket,
+                key_arn=args.key_arn,
+            )
+            for model in args.models
+        }
+        self.ready = [policy, source]
+        self.finish("role_arn", "package_groups")
+
+
+def job_statements(args: TrainingArgs) -> list[iam.Statement]:
+    """What a training job may do: read its data, code and champion, write its model and logs."""
+    return [
+        iam.read_objects("ReadData", args.data_bucket_arn, names.OBJECTS, names.BOOTSTRAP),
+        iam.list_bucket("ListData", args.data_bucket_arn, names.OBJECTS, names.BOOTSTRAP),
+        iam.read_objects(
+            "ReadArtifacts",
+            args.artifact_bucket_arn,
+            names.DATASETS,
+            names.SOURCES,
+            names.TRAINING_OUTPUT,
+            names.CHECKPOINTS,
+        ),
+        iam.list_bucket(
+            "ListArtifacts",
+            args.artifact_bucket_arn,
+            names.DATASETS,
+            names.SOURCES,
+            names.TRAINING_OUTPUT,
+            names.CHECKPOINTS,
+        ),
+        iam.write_objects("WriteModel", args.artifact_bucket_arn, names.TRAINING_OUTPUT, names.CHECKPOINTS),
+        iam.use_key("UseKey", args.key_arn),
+        iam.Statement(
+            sid="WriteLogs",
+            actions=[
+                "logs:CreateLogGroup",
+                "logs:CreateLogStream",
+                "logs:DescribeLogStreams",
+                "logs:PutLogEvents",
+            ],
+            resources=["arn:aws:logs:*:*:log-group:/aws/sagemaker/TrainingJobs*"],
+        ),
+        iam.Statement(
+            sid="PublishMetrics",
+            actions=["cloudwatch:PutMetricData"],
+            resources=["*"],  # no resource level; the namespace narrows it
+            conditions={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+        ),
+        iam.Statement(sid="RegistryLogin", actions=["ecr:GetAuthorizationToken"], resources=["*"]),
+        iam.Statement(
+            sid="PullContainer",
+            actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+            resources=[f"arn:aws:ecr:*:*:repository/{versions.XGBOOST_CONTAINER_REPOSITORY}"],
+        ),
+    ]
+
+
+def job_template(
+    name: str,
+    model: s.Model,
+    training: s.Training,
+    *,
+    image: pulumi.Input[str],
+    role_arn: pulumi.Input[str],
+    source_uri: pulumi.Input[str],
+    artifact_bucket: pulumi.Input[str],
+    key_arn: pulumi.Input[str],
+) -> dict[str, Any]:
+    """A `create_training_job` request (boto3's shape) without a name, channels and data set.
+
+    The first job, which the program makes, and every later one, which a function makes, are built from this.
+    """
+    stopping = {"MaxRuntimeInSeconds": training.max_runtime_seconds}
+    if training.spot:
+        stopping["MaxWaitTimeInSeconds"] = training.max_wait_seconds
+    metric = model.metric or _DEFAULT_METRICS[model.task]
+    location = pulumi.Output.concat("s3://", artifact_bucket, "/")
+    return {
+        "AlgorithmSpecification": {
+            "TrainingImage": image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [
+                {"Name": f"{side}:{metric}", "Regex": f"{side}_{metric}={_NUMBER}"}
+                for side in ("challenger", "champion")
+            ],
+        },
+        "RoleArn": role_arn,
+        "HyperParameters": {
+            **hyperparameters(name, model),
+            "sagemaker_program": "train.py",
+            "sagemaker_submit_directory": source_uri,
+        },
+        "OutputDataConfig": {
+            "S3OutputPath": pulumi.Output.concat(location, names.TRAINING_OUTPUT, name),
+            "KmsKeyId": key_arn,
+        },
+        "ResourceConfig": {
+            "InstanceType": training.instance_type,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": training.volume_gb,
+        },
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": training.spot,
+        "CheckpointConfig": {"S3Uri": pulumi.Output.concat(location, names.CHECKPOINTS, name)},
+        "EnableInterContainerTrafficEncryption": True,
+    }
+
+
+def hyperparameters(name: str, model: s.Model) -> dict[str, str]:
+    """The model's settings as SageMaker's flat text values; lists and numbers as JSON."""
+    values: dict[str, Any] = {
+        "model": name,
+        "target": model.target,
+        "task": model.task,
+        "unknown_category": model.unknown_category,
+        "holdout_fraction": model.holdout_fraction,
+        "metric": model.metric or _DEFAULT_METRICS[model.task],
+        "steps": [dict(step) for step in model.steps],
+        "drop": list(model.drop),
+    }
+    if model.categorical is not None:
+        values["categorical"] = list(model.categorical)
+    values.update(model.hyperparameters)
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        for key, value in values.items()
+    }

@@ -1,0 +1,226 @@
+"""What runs in the cluster: for each model a Deployment that nothing waits for, and the right to release into it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import names
+from components import settings as s
+from components.base import PlatformComponent
+
+SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
+"""No image and no model is there at the first `up`: the pods come when they can."""
+
+RELEASE_CHANGES: Final = ["spec.replicas", "spec.template.spec.containers[0].image"]
+"""What the autoscaler and releases own; all else of a Deployment is the program's."""
+
+USER: Final = 65532
+_DRAIN_MARGIN_S: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadArgs:
+    """What a caller decides, and the image that pods start from before the first release."""
+
+    settings: s.Workload
+    models: Sequence[str]
+    image: pulumi.Input[str]
+
+
+class Workload(PlatformComponent):
+    """A restricted namespace, and for each model its Deployment, Service, autoscaler and disruption budget."""
+
+    TYPE = "trainserve:workload:Workload"
+    namespace: str
+    ready: list[pulumi.Resource]
+
+    def __init__(self, name: str, args: WorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(name, opts)
+        self._name = name
+        self._args = args
+        self.namespace = args.settings.namespace
+        namespace = k8s.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata={
+                "name": self.namespace,
+                "labels": {
+                    f"pod-security.kubernetes.io/{mode}": "restricted"
+                    for mode in ("enforce", "audit", "warn")
+                },
+            },
+            opts=self.child(),
+        )
+        self._namespace = namespace
+        account = k8s.core.v1.ServiceAccount(
+            f"{name}-account",
+            metadata=self._metadata(names.CONTAINER),
+            automount_service_account_token=False,
+            opts=self._inside(),
+        )
+        self.ready = [*self._release_rights()]
+        for model in args.models:
+            self.ready += self._model(model, account)
+        self.finish("namespace")
+
+    def _inside(self, **options: Any) -> pulumi.ResourceOptions:
+        return self.child(depends_on=[self._namespace], **options)
+
+    def _metadata(self, name: str, *, wait: bool = True) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"name": name, "namespace": self.namespace}
+        return metadata if wait else {**metadata, "annotations": dict(SKIP_AWAIT)}
+
+    def _release_rights(self) -> list[pulumi.Resource]:
+        """The release function may read and patch these Deployments and look at pods, here and nowhere else."""
+        role = k8s.rbac.v1.Role(
+            f"{self._name}-release",
+            metadata=self._metadata("release"),
+            rules=[
+                {
+                    "api_groups": ["apps"],
+                    "resources": ["deployments"],
+                    "resource_names": list(self._args.models),
+                    "verbs": ["get", "patch"],
+                },
+                {"api_groups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+            ],
+            opts=self._inside(),
+        )
+        binding = k8s.rbac.v1.RoleBinding(
+            f"{self._name}-release",
+            metadata=self._metadata("release"),
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": "release"},
+            subjects=[
+                {"api_group": "rbac.authorization.k8s.io", "kind": "Group", "name": names.RELEASE_GROUP}
+            ],
+            opts=self.child(depends_on=[role]),
+        )
+        return [role, binding]
+
+    def _model(self, model: str, account: k8s.core.v1.ServiceAccount) -> list[pulumi.Resource]:
+        name, settings = f"{self._name}-{model}", self._args.settings
+        labels = {"app.kubernetes.io/name": model, "app.kubernetes.io/component": names.CONTAINER}
+        # The Service is there before the pods, so that whatever watches pods through it sees them come up.
+        service = k8s.core.v1.Service(
+            name,
+            metadata=self._metadata(model, wait=False),
+            spec={
+                "selector": labels,
+                # The same port outside and in: a network policy knows the container's only.
+                "ports": [{"name": "http", "port": names.PORT, "target_port": names.PORT}],
+            },
+            opts=self._inside(),
+        )
+        deployment = k8s.apps.v1.Deployment(
+            name,
+            metadata=self._metadata(model, wait=False),
+            spec=deployment_spec(settings, labels, self._args.image),
+            opts=self.child(depends_on=[service, account], ignore_changes=list(RELEASE_CHANGES)),
+        )
+        k8s.autoscaling.v2.HorizontalPodAutoscaler(
+            name,
+            metadata=self._metadata(model),
+            spec={
+                "scale_target_ref": {"api_version": "apps/v1", "kind": "Deployment", "name": model},
+                "min_replicas": settings.min_replicas,
+                "max_replicas": settings.max_replicas,
+                "metrics": [
+                    {
+                        "type": "Resource",
+                        "resource": {
+                            "name": "cpu",
+                            "target": {
+                                "type": "Utilization",
+                                "average_utilization": settings.target_cpu_percent,
+                            },
+                        },
+                    }
+                ],
+            },
+            opts=self.child(depends_on=[deployment]),
+        )
+        k8s.policy.v1.PodDisruptionBudget(
+            name,
+            metadata=self._metadata(model),
+            spec={"max_unavailable": 1, "selector": {"match_labels": labels}},
+            opts=self._inside(),
+        )
+        return [service, deployment]
+
+
+def deployment_spec(settings: s.Workload, labels: dict[str, str], image: pulumi.Input[str]) -> dict[str, Any]:
+    """One more pod before one fewer, and none goes before its successor answers."""
+    return {
+        "replicas": settings.replicas,
+        "selector": {"match_labels": labels},
+        "progress_deadline_seconds": settings.rollout_timeout_seconds,
+        "revision_history_limit": 5,
+        "strategy": {
+            "type": "RollingUpdate",
+            "rolling_update": {"max_surge": 1, "max_unavailable": 0},
+        },
+        "template": {"metadata": {"labels": labels}, "spec": pod_spec(settings, image)},
+    }
+
+
+def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> dict[str, Any]:
+    """The pod: non-root, read-only, without privileges or a token, drained before it stops."""
+    drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
+    return {
+        "service_account_name": names.CONTAINER,
+        "automount_service_account_token": False,
+        "enable_service_links": False,
+        "termination_grace_period_seconds": settings.grace_period_seconds,
+        "security_context": {
+            "run_as_non_root": True,
+            "run_as_user": USER,
+            "run_as_group": USER,
+            "fs_group": USER,
+            "seccomp_profile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": names.CONTAINER,
+                "image": image,
+                "ports": [{"name": "http", "container_port": names.PORT}],
+                "env": [
+                    {"name": "SERVING_PORT", "value": str(names.PORT)},
+                    {"name": "SERVING_DRAIN_SECONDS", "value": str(max(1, drain))},
+                ],
+                "resources": {
+                    "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
+                    "limits": {"cpu": settings.cpu_limit, "memory": settings.memory_limit},
+                },
+                "security_context": {
+                    "allow_privilege_escalation": False,
+                    "read_only_root_filesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                # Ready means: it has reproduced its golden predictions. Alive means only that it answers at all,
+                # for a server without a model is as it should be.
+                "readiness_probe": {
+                    "http_get": {"path": "/ping", "port": names.PORT},
+                    "period_seconds": 1,
+                    "timeout_seconds": 1,
+                    "failure_threshold": 3,
+                },
+                "liveness_probe": {
+                    "tcp_socket": {"port": names.PORT},
+                    "period_seconds": 10,
+                    "timeout_seconds": 2,
+                    "failure_threshold": 3,
+                },
+                "startup_probe": {
+                    "tcp_socket": {"port": names.PORT},
+                    "period_seconds": 1,
+                    "failure_threshold": 60,
+                },
+                # Time for every load balancer to learn that this pod goes, before it stops taking connections.
+                "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
+                "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
+            }
+        ],
+        "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}],
+    }
