@@ -149,4 +149,3 @@ def _save_logs(function: Any, stream: str, text: str) -> None:
     now = int(time.time() * 1000)
     lines = [{"timestamp": now, "message": line} for line in text.splitlines() if line.strip()]
     logs.put_log_events(function.logs_group_name, stream, lines)
-

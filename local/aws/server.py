@@ -29,7 +29,9 @@ class Application:
             credential = parse_qs(query)["X-Amz-Credential"][0]
             if credential.split("/")[-2:-1] != ["s3"]:
                 # moto finds service and caller in this header only.
-                environ["HTTP_AUTHORIZATION"] = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host"
+                environ["HTTP_AUTHORIZATION"] = (
+                    f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host"
+                )
         return self._inner(environ, start_response)
 
 
@@ -45,6 +47,7 @@ class Server:
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        logging.getLogger("moto").setLevel(logging.CRITICAL)  # the interpreter tells its whole state
         application = Application(DomainDispatcherApplication(create_backend_app))
         self._http = make_server(
             "127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler
@@ -67,14 +70,20 @@ class Server:
 
 
 def _install(emulator: Emulator) -> None:
-    from local.aws import state_machines
+    from local.aws import clusters, images, state_machines
+    from local.aws.builds import Builds
     from local.aws.events import Events
     from local.aws.functions import Functions
     from local.aws.queues import Queues
+    from local.aws.training import Training
 
     functions = Functions(emulator)
     events = Events(emulator, functions)
     functions.install()
     events.install()
     Queues(emulator, functions).install()
+    Training(emulator, events).install()
+    Builds(emulator, events).install()
+    images.install(emulator.registry)
+    clusters.install(emulator)
     state_machines.install(emulator)
