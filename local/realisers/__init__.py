@@ -4,20 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from local.plausible import Plausible
+from local.realisers import cluster, functions, identity, messaging, models, s3
+from local.realisers.base import Realiser, Site
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from local.emulators import Emulators
     from local.engine import Realised, Resource
 
+REALISERS: Mapping[str, Realiser] = {
+    **cluster.REALISERS,
+    **functions.REALISERS,
+    **identity.REALISERS,
+    **messaging.REALISERS,
+    **models.REALISERS,
+    **s3.REALISERS,
+}
+"""Resource type to its realiser; Kubernetes objects are told by their kind instead."""
+
 
 class Realisers:
-    """Realises what can be real here, against the emulators."""
+    """Realises what can be real here, against the emulators.
+
+    `omit` leaves resources out that the program declares: whatever has one of these texts in its URN, such as
+    "EventTarget::platform-retraining-target", is recorded as declared only. It serves one purpose: tests that
+    show that the loop runs through the program's own wiring, and stops where one piece of it is missing.
+    """
 
     def __init__(self, emulators: Emulators, *, omit: Collection[str] = ()) -> None:
-        self._emulators = emulators
-        self._omit = omit
+        self._site = Site(emulators, Plausible(region=emulators.region))
+        self._unused = set(omit)
+        self._omit = frozenset(omit)
+
+    @property
+    def unused_omissions(self) -> set[str]:
+        """Texts of `omit` that no resource had: a test that names them proves nothing."""
+        return set(self._unused)
 
     def __call__(self, resource: Resource) -> Realised | None:
-        """Make it, or None."""
-        del resource
+        """Make the resource; None if it stays declared only."""
+        left_out = {text for text in self._omit if text in resource.urn}
+        if left_out:
+            self._unused -= left_out
+            return None
+        if resource.type.startswith("kubernetes:"):
+            return cluster.realise_object(self._site, resource)
+        realiser = REALISERS.get(resource.type)
+        return None if realiser is None else realiser(self._site, resource)
