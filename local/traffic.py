@@ -113,7 +113,7 @@ class Generator:
     async def _stopped_before(self, due: float) -> bool:
         """Sleep until a request is due; True if the end came first."""
         clock = asyncio.get_running_loop().time
-        while not self._stop.is_set() and (pause := due - clock()) > 0:
+        while not self._stop.is_set() and (pause := due - clock()) > 0:  # noqa: ASYNC110  # the schedule
             await asyncio.sleep(min(pause, _FLUSH_S))
         return self._stop.is_set()
 

@@ -118,7 +118,7 @@ def test_hostile_text_stays_text() -> None:
             )
             for release in releases()
         ],
-        refusals=[replace(refusal, upload=HOSTILE, reason=HOSTILE, job=HOSTILE) for refusal in report().refusals],
+        refusals=[replace(r, upload=HOSTILE, reason=HOSTILE, job=HOSTILE) for r in report().refusals],
         resources=[replace(resource, name=HOSTILE, type=HOSTILE) for resource in resources()],
         simulated=[(HOSTILE, HOSTILE)],
         facts={HOSTILE: HOSTILE},
