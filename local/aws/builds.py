@@ -161,7 +161,7 @@ class Builds:
 
 
 def _describe(build: dict[str, Any], project: dict[str, Any], parameter: Any) -> None:
-    """Let the build say what it builds: the project's source and variables, and what the request overrides."""
+    """Let the build say what it builds: the project's source and variables, as the request overrides them."""
     source = dict(project["source"])
     source["type"] = parameter("sourceTypeOverride") or source["type"]
     source["location"] = parameter("sourceLocationOverride") or source.get("location", "")

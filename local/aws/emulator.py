@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import boto3
+from boto3.session import Session
 from botocore.config import Config
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Emulator:
         with self._lock:
             key = (service, region)
             if key not in self._clients:
-                session = boto3.session.Session("local", "local", region_name=region)
+                session = Session("local", "local", region_name=region)
                 self._clients[key] = session.client(service, endpoint_url=self.endpoint, config=_CONFIG)
             return self._clients[key]
 

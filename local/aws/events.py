@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import queue
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local.aws.hooks import Hook
@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 
 SEND = Hook("moto.events.models:Rule.send_to_targets", "self original_event transform_input")
 FROM_S3 = Hook("moto.s3.notifications:_send_event_bridge_message", "account_id bucket event_name key")
-_SQS = Hook("moto.events.models:Rule._send_to_sqs_queue", "self resource_id event group_id")
-HOOKS = (SEND, FROM_S3, _SQS)
+HOOKS = (SEND, FROM_S3)
+
+_REASONS = {"Put": "PutObject", "Post": "POST Object", "Copy": "CopyObject"}
 
 
 class Events:
@@ -46,7 +47,7 @@ class Events:
         FROM_S3.install(self._from_s3)
 
     def publish(self, account: str, region: str, event: dict[str, Any]) -> None:
-        """Send an event of an AWS service: `source`, `detail-type`, `resources`, `detail`, all others added."""
+        """Send an event of an AWS service: source, detail-type, resources, detail; the rest is added."""
         from moto.events.models import events_backends
 
         whole = {
@@ -74,6 +75,7 @@ class Events:
         """Publish an S3 event as S3 does: with an id and a sequencer of its own, and a true size and time."""
         from moto.s3.notifications import _detail_type
 
+        reason = event_name.rpartition(":")[2]
         described = {
             "key": key.name,
             "size": key.size,
@@ -89,9 +91,7 @@ class Events:
             "request-id": uuid.uuid4().hex[:16].upper(),
             "requester": account_id,
             "source-ip-address": "127.0.0.1",
-            "reason": {"Put": "PutObject", "Post": "POST Object", "Copy": "CopyObject"}.get(
-                event_name.split(":")[-1], event_name.split(":")[-1]
-            ),
+            "reason": _REASONS.get(reason, reason),
         }
         self.publish(
             account_id,
@@ -133,7 +133,7 @@ class Events:
 
 def target_input(target: dict[str, Any], event: dict[str, Any]) -> Any:
     """What a target receives: the event, or what its Input, InputPath or InputTransformer makes of it."""
-    from jsonpath_ng.ext import parse
+    from jsonpath_ng.ext.parser import parse
     from moto.events.utils import EventTemplateParser
 
     whole = {**event, "time": _iso(event["time"])}
@@ -156,7 +156,7 @@ def target_input(target: dict[str, Any], event: dict[str, Any]) -> Any:
 def _iso(value: float | str) -> str:
     if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
         return value
-    moment = datetime.datetime.fromtimestamp(float(value), tz=datetime.UTC)
+    moment = datetime.fromtimestamp(float(value), tz=UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import io
 import json
@@ -16,6 +15,7 @@ import time
 import uuid
 import zipfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,7 +58,7 @@ class FunctionProcess:
 
     def __init__(self, emulator: Emulator, function: Any, wanted: str) -> None:
         self.fingerprint = wanted
-        self.stream = f"{datetime.datetime.now(tz=datetime.UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
+        self.stream = f"{datetime.now(tz=UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
         self._emulator = emulator
         self._function = function
         self._folder = emulator.run_dir / "functions" / function.function_name
@@ -214,7 +214,7 @@ class FunctionProcess:
 
 
 def _now() -> str:
-    return f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
+    return f"{datetime.now(tz=UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def _write(descriptor: int, data: bytes) -> None:

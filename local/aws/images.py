@@ -25,13 +25,11 @@ LIST = Hook("moto.ecr.models:ECRBackend.list_images", "self repository_name regi
 GET = Hook("moto.ecr.models:ECRBackend.batch_get_image", "self repository_name registry_id image_ids")
 HOOKS = (REPOSITORY, DESCRIBE, LIST, GET)
 
-_ACCEPT = ", ".join(
-    [
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    ]
+_MEDIA_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 
 
@@ -49,7 +47,7 @@ class RegistryClient:
 
     def manifest(self, name: str, reference: str) -> tuple[str, str, str] | None:
         """(digest, media type, JSON text) of a manifest, or None."""
-        headers = {"Accept": _ACCEPT}
+        headers = {"Accept": ", ".join(_MEDIA_TYPES)}
         answer = self._pool.request("GET", f"{self._base}{name}/manifests/{reference}", headers=headers)
         if answer.status == 404:
             return None

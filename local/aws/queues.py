@@ -103,7 +103,9 @@ class Queues:
         queue = self._queue(mapping)
         sqs = sqs_backends[queue.account_id][queue.region]
         with self._lock:
-            messages = sqs.receive_message(queue.name, mapping.batch_size, 0, queue.visibility_timeout, [])
+            messages: list[Any] = sqs.receive_message(
+                queue.name, mapping.batch_size, 0, queue.visibility_timeout, []
+            )
         wanted = [message for message in messages if _passes(mapping, message)]
         failed = self._invoke(mapping, queue, wanted) if wanted else set()
         with self._lock:
@@ -124,7 +126,7 @@ class Queues:
         answer = json.loads(outcome.payload) or {}
         failures = {item.get("itemIdentifier") for item in answer.get("batchItemFailures") or []}
         # An unknown or empty identifier fails the whole batch, as on AWS.
-        return failures if failures <= everything else everything
+        return min(failures, everything)
 
 
 def _passes(mapping: Any, message: Any) -> bool:

@@ -24,6 +24,7 @@ class Application:
         self._inner = inner
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request."""
         query = environ.get("QUERY_STRING", "")
         if "X-Amz-Credential=" in query and "HTTP_AUTHORIZATION" not in environ:
             credential = parse_qs(query)["X-Amz-Credential"][0]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 import queue
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local.aws.hooks import Hook
@@ -188,8 +188,8 @@ def _detail(job: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, datetime.datetime):
-        return int(value.replace(tzinfo=value.tzinfo or datetime.UTC).timestamp() * 1000)
+    if isinstance(value, datetime):
+        return int(value.replace(tzinfo=value.tzinfo or UTC).timestamp() * 1000)
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -197,8 +197,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(tz=datetime.UTC)
+def _now() -> datetime:
+    return datetime.now(tz=UTC)
 
 
 def _find(response: Any) -> Any:
@@ -212,7 +212,7 @@ def _list_training_jobs(response: Any) -> Any:
     from moto.core.responses import ActionResult
 
     parameter = response._get_param
-    jobs = [job for job in list(response.sagemaker_backend.training_jobs.values())]
+    jobs = list(response.sagemaker_backend.training_jobs.values())
     if text := parameter("NameContains"):
         jobs = [job for job in jobs if text in job.training_job_name]
     if status := parameter("StatusEquals"):

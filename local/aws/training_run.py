@@ -22,8 +22,8 @@ from local.aws.training_inputs import InputError, download_channel, fetch_source
 from local.processes import clean_environment, stop_group
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Callable
+    from datetime import datetime
 
     from local.aws.emulator import Emulator
 
@@ -93,7 +93,7 @@ class TrainingRun:
         if process is not None and process.poll() is None:
             stop_group(process, grace_s=0.3)
 
-    def metrics(self, definitions: list[dict[str, str]], now: datetime.datetime) -> list[dict[str, Any]]:
+    def metrics(self, definitions: list[dict[str, str]], now: datetime) -> list[dict[str, Any]]:
         """The last value that each metric definition finds in the log."""
         try:
             text = self._log.read_text(encoding="utf-8", errors="replace")
@@ -211,10 +211,11 @@ def script_environment(  # noqa: PLR0913, PLR0917
         "SM_OUTPUT_DATA_DIR": folder / "output" / "data",
         "SM_CHECKPOINT_DIR": folder / "checkpoints",
     }
+    inputs = {name: str(folder / "input" / "data" / name) for name in channels}
     training = {
         "job_name": job.training_job_name,
         "hyperparameters": hyperparameters,
-        "channel_input_dirs": {name: str(folder / "input" / "data" / name) for name in channels},
+        "channel_input_dirs": inputs,
         "current_host": host,
         "hosts": [host],
         "num_cpus": cpus,
@@ -227,7 +228,7 @@ def script_environment(  # noqa: PLR0913, PLR0917
     return {
         **job.environment,
         **{key: str(path) for key, path in paths.items()},
-        **{f"SM_CHANNEL_{name.upper()}": path for name, path in training["channel_input_dirs"].items()},
+        **{f"SM_CHANNEL_{name.upper()}": path for name, path in inputs.items()},
         **{f"SM_HP_{key.upper()}": _text(value) for key, value in hyperparameters.items()},
         "SM_CHANNELS": json.dumps(channels),
         "SM_HPS": json.dumps(hyperparameters),

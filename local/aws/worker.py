@@ -49,7 +49,7 @@ def load(path: str) -> tuple[Any, dict[str, Any] | None]:
     module, _, name = path.replace("/", ".").rpartition(".")
     try:
         return getattr(importlib.import_module(module), name), None
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # whatever a module does when it is imported
         traceback.print_exc()
         found = describe(error)
         missing = isinstance(error, ImportError)
@@ -86,7 +86,7 @@ def main() -> None:
         try:
             result = handler(request["event"], Context(request["id"], request["deadline"]))
             reply = {"id": request["id"], "result": json.loads(json.dumps(result))}
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # SystemExit too: the next event comes
             traceback.print_exc()
             reply = {"id": request["id"], "error": describe(error)}
         sys.stdout.flush()

@@ -110,7 +110,9 @@ class LocalAws:
         answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
         return json.loads(answer["Payload"].read()), answer.get("FunctionError")
 
-    def rule(self, name: str, pattern: dict[str, Any], *targets: dict[str, Any], state: str = "ENABLED") -> None:
+    def rule(
+        self, name: str, pattern: dict[str, Any], *targets: dict[str, Any], state: str = "ENABLED"
+    ) -> None:
         events = self.client("events")
         events.put_rule(Name=name, EventPattern=json.dumps(pattern), State=state)
         events.put_targets(Rule=name, Targets=[{"Id": str(n), **each} for n, each in enumerate(targets)])

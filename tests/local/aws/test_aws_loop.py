@@ -25,10 +25,12 @@ def handle(event, context):
         print("upload", key, boto3.client("sts").get_caller_identity()["Arn"])
         boto.create_training_job(
             TrainingJobName=name,
-            HyperParameters={"sagemaker_program": "train.py", "sagemaker_submit_directory": os.environ["SOURCE"],
+            HyperParameters={"sagemaker_program": "train.py",
+                             "sagemaker_submit_directory": os.environ["SOURCE"],
                              "rounds": "3", "steps": '[{"op": "log"}]', "name": "flights"},
-            AlgorithmSpecification={"TrainingImage": "xgboost", "TrainingInputMode": "File", "MetricDefinitions": [
-                {"Name": "auc", "Regex": "auc=([-+0-9.eE]+);"}]},
+            AlgorithmSpecification={
+                "TrainingImage": "xgboost", "TrainingInputMode": "File",
+                "MetricDefinitions": [{"Name": "auc", "Regex": "auc=([-+0-9.eE]+);"}]},
             RoleArn=os.environ["ROLE"],
             InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": {
                 "S3DataType": "S3Prefix", "S3Uri": "s3://loop-data/incoming/flights/"}}}],
@@ -125,7 +127,10 @@ def chain(aws: Any) -> str:
         {
             "source": ["aws.s3"],
             "detail-type": ["Object Created"],
-            "detail": {"bucket": {"name": ["loop-data"]}, "object": {"key": [{"prefix": "incoming/flights/"}]}},
+            "detail": {
+                "bucket": {"name": ["loop-data"]},
+                "object": {"key": [{"prefix": "incoming/flights/"}]},
+            },
         },
         {"Arn": queue, "SqsParameters": {"MessageGroupId": "flights"}},
     )
@@ -134,7 +139,10 @@ def chain(aws: Any) -> str:
         {
             "source": ["aws.sagemaker"],
             "detail-type": ["SageMaker Training Job State Change"],
-            "detail": {"TrainingJobName": [{"prefix": "loop-"}], "TrainingJobStatus": ["Completed", "Failed"]},
+            "detail": {
+                "TrainingJobName": [{"prefix": "loop-"}],
+                "TrainingJobStatus": ["Completed", "Failed"],
+            },
         },
         {"Arn": machine, "RoleArn": aws.role("loop-events")},
     )
@@ -165,7 +173,9 @@ def test_upload_to_release(aws: Any, chain: str, tmp_path: Path) -> None:
         time.sleep(0.1)
     assert [each["status"] for each in found] == ["SUCCEEDED", "SUCCEEDED"], found
     outputs = [json.loads(each["output"]) for each in found]
-    assert sorted(each["claim"]["answer"]["claimed"] for each in outputs) == [False, True], "sent twice, done once"
+    assert sorted(each["claim"]["answer"]["claimed"] for each in outputs) == [False, True], (
+        "sent twice, done once"
+    )
     released = next(each["release"]["answer"] for each in outputs if "release" in each)
     assert released["released"] == name
     assert [(each["MetricName"], each["Value"]) for each in released["metrics"]] == [("auc", 0.11)]
@@ -195,9 +205,14 @@ def test_upload_to_release(aws: Any, chain: str, tmp_path: Path) -> None:
     listed = sagemaker.list_training_jobs(NameContains="loop-", StatusEquals="Completed", MaxResults=1)
     assert [each["TrainingJobName"] for each in listed["TrainingJobSummaries"]] == [name]
     text = (aws.run_dir / "functions" / "loop-start.log").read_text()
-    assert "upload incoming/flights/a b.csv arn:aws:sts::123456789012:assumed-role/loop-start-role/loop-start" in text
+    assert (
+        "upload incoming/flights/a b.csv arn:aws:sts::123456789012:assumed-role/loop-start-role/loop-start"
+        in text
+    )
     assert "elsewhere" not in text
     streams = aws.client("logs").describe_log_streams(logGroupName="/aws/lambda/loop-start")["logStreams"]
     assert streams
-    history = aws.client("stepfunctions").get_execution_history(executionArn=found[0]["executionArn"])["events"]
+    history = aws.client("stepfunctions").get_execution_history(executionArn=found[0]["executionArn"])[
+        "events"
+    ]
     assert history[0]["type"] == "ExecutionStarted"
