@@ -19,8 +19,19 @@ if TYPE_CHECKING:
     from serving.server import Server
 
 _KEPT_HEADERS: Final = frozenset(
-    (b"host", b"content-type", b"content-length", b"content-encoding", b"accept", b"expect")
+    (
+        b"accept",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+    )
 )
+# These may come several times.
+_LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
 
@@ -89,6 +100,8 @@ class Connection(asyncio.Protocol):
         self._receiving = False
         self._refused = False  # answered before the request was read to its end
         self._choked = False  # the client does not take its answers
+        self._offers_upgrade = False
+        self._same_request = True  # no other has begun since the transport's last piece of data
         self._parser: httptools.HttpRequestParser | None = None
         self._transport: asyncio.Transport | None = None
         self._begin()
@@ -114,21 +127,15 @@ class Connection(asyncio.Protocol):
         """Parse what arrived; every request that it completes is handled at once."""
         if self.finished or self._parser is None:
             return
-        if self._receiving and self._in_head:
+        self._same_request = True
+        rest = data
+        while rest:
+            rest = self._feed(rest)
+        if self._receiving and self._in_head and self._same_request:
             # What the parser holds back of an unfinished header line, it does not report.
             self._head_fed += len(data)
             if self._head_fed > self.server.settings.max_header_bytes:
                 self._refuse_head()
-                return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.finished = True  # answered as an ordinary request; this server speaks nothing else
-        except httptools.HttpParserCallbackError as error:
-            log.error("internal error", error, where="parser callback")
-            self._refuse(RequestError(500, "internal error"))
-        except httptools.HttpParserError as error:
-            self._refuse(RequestError(400, f"not a well-formed HTTP request: {error}"))
 
     def eof_received(self) -> bool:
         """The client sends no more; keep the connection while it still has answers to come."""
@@ -164,6 +171,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._begin()
+        self._same_request = False
         self._receiving = True
         self.since = self.server.clock
 
@@ -181,15 +189,19 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         if self._in_head and name in _KEPT_HEADERS:
-            if name in self._headers:
+            if name in self._headers and name not in _LISTS:
                 self._refuse(RequestError(400, f"more than one {name.decode()} header"))
-            self._headers[name] = value
+                return
+            self._headers[name] = b"%b, %b" % (self._headers[name], value) if name in self._headers else value
 
     def on_headers_complete(self) -> None:
         """The body comes next, unless it is already known to be refused."""
         self._in_head = False
         parser = self._parser
         if self.finished or parser is None:
+            return
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self._offers_upgrade = True
             return
         headers = self._headers
         version = parser.get_http_version()
@@ -217,7 +229,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole: handle it."""
         parser = self._parser
-        if self.finished or parser is None:
+        if self.finished or parser is None or self._offers_upgrade:
             return
         self._receiving = False
         chunks = self._chunks
@@ -227,6 +239,37 @@ class Connection(asyncio.Protocol):
         self.pending.append(exchange)
         self.finished = not keep_alive
         self.server.handle(exchange)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Parse; return what the parser has to be given again."""
+        if self._parser is None:
+            return b""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._offers_upgrade and not self.finished:
+                return self._without_upgrade() + data[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            log.error("internal error", error, where="parser callback")
+            self._refuse(RequestError(500, "internal error"))
+        except httptools.HttpParserError as error:
+            self._refuse(RequestError(400, f"not a well-formed HTTP request: {error}"))
+        return b""
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head of a request that offers another protocol, as if it did not.
+
+        The offer may be ignored, and Java's client makes it by default; but of such a request the parser
+        gives no body. So it gets the head again, without the offer and with a fresh parser.
+        """
+        old, self._parser = self._parser, httptools.HttpRequestParser(self)
+        self._offers_upgrade = False
+        version = old.get_http_version() if old is not None else ""
+        method = old.get_method() if old is not None else b""
+        headers = [b"%b: %b\r\n" % header for header in self._headers.items() if header[0] != b"connection"]
+        if b"close" in self._headers.get(b"connection", b"").lower():
+            headers.append(b"Connection: close\r\n")
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version.encode(), b"".join(headers))
 
     # Called by the server and by answers.
 

@@ -1,8 +1,8 @@
 """Requests to rows and predictions to answers, in CSV and JSON.
 
-What a value means, and which are refused, is said once for training and serving, in `bundle.values`: in CSV an
-empty field, `NaN` or `NA` is a missing value, and an infinity is refused. JSON is stricter here: `null` is the
-missing value, and a text is no number.
+What a value means, and which are refused, is said once for training and serving, in `bundle.values`: in CSV
+an empty field, `NaN` or `NA` is a missing value, and an infinity is refused. JSON is stricter here: `null` is
+the missing value, and a text is no number.
 """
 
 import csv

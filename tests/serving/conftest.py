@@ -1,0 +1,66 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving.serving_support import MIXED, MIXED_STEPS, Client, Made, Served, make_bundle
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model whose input is the request's numbers."""
+    return make_bundle(tmp_path_factory.mktemp("plain") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model with categories, a timestamp and steps."""
+    return make_bundle(tmp_path_factory.mktemp("mixed") / "bundle", columns=MIXED, steps=MIXED_STEPS)
+
+
+@pytest.fixture(scope="session")
+def server(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A ready server that all tests share; none may disturb it."""
+    served = Served(
+        plain.directory, tmp_path_factory.mktemp("server") / "log", max_body_bytes=100_000, max_rows=500
+    )
+    served.wait_for("ready")
+    yield served
+    served.kill()
+    assert not [event for event in served.events() if event["level"] == "error"]
+
+
+@pytest.fixture(scope="session")
+def mixed_server(mixed: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A ready server for the model with pre-processing."""
+    served = Served(mixed.directory, tmp_path_factory.mktemp("mixed-server") / "log")
+    served.wait_for("ready")
+    yield served
+    served.kill()
+    assert not [event for event in served.events() if event["level"] == "error"]
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[Client]:
+    with Client(server.port) as connection:
+        yield connection
+
+
+@pytest.fixture
+def mixed_client(mixed_server: Served) -> Iterator[Client]:
+    with Client(mixed_server.port) as connection:
+        yield connection
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Start servers of the test's own."""
+    started: list[Served] = []
+
+    def start(model_dir: Path, **settings: object) -> Served:
+        started.append(Served(model_dir, tmp_path / f"server{len(started)}.log", **settings))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.kill()

@@ -1,0 +1,40 @@
+"""What the image is made from says the same as the project."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bundle import format as bundle_format
+
+SERVING = Path(__file__).parents[2] / "serving"
+
+
+def requirements() -> dict[str, str]:
+    lines = (SERVING / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_requirements_are_the_projects_and_pinned() -> None:
+    project: dict[str, Any] = tomllib.loads((SERVING / "pyproject.toml").read_text(encoding="utf-8"))
+    named = {re.split(r"[<>=]", dependency)[0] for dependency in project["project"]["dependencies"]}
+    # SciPy is what XGBoost imports; nothing else may slow the start.
+    assert set(requirements()) == named | {"scipy"}
+    assert requirements()["xgboost-cpu"] == bundle_format.XGBOOST_VERSION
+
+
+def test_the_image_is_pinned_and_not_root() -> None:
+    dockerfile = (SERVING / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"^ARG PYTHON_IMAGE=python:\S+@sha256:[0-9a-f]{64}$", dockerfile, re.MULTILINE)
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", dockerfile, re.MULTILINE)
+    assert dockerfile.rstrip().endswith('ENTRYPOINT ["python", "-m", "serving"]')
+
+
+def test_the_build_is_valid_and_never_moves_a_tag() -> None:
+    spec: dict[str, Any] = yaml.safe_load((SERVING / "buildspec.yml").read_text(encoding="utf-8"))
+    (command,) = spec["phases"]["build"]["commands"]
+    assert command.index("describe-images") < command.index("docker build") < command.index("docker push")
+    assert "latest" not in command
