@@ -81,18 +81,17 @@ class _Pipe(asyncio.Protocol):
 
 
 class _Client(_Pipe):
-    """A connection from outside; reads nothing before its pod is there."""
+    """A connection from outside; what it sends before its pod is there is kept."""
 
     def __init__(self, front: Front) -> None:
         super().__init__()
         self._front = front
         self._backend: Backend | None = None
+        self._early: list[bytes] = []
         self._refusal: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._front.connect(self)
 
     def upstream(self) -> _Pipe:
@@ -103,28 +102,45 @@ class _Client(_Pipe):
 
     def joined(self, upstream: _Pipe, backend: Backend) -> None:
         """The pod is there: let data flow."""
-        if self.transport is not None:
-            self._backend = backend
-            self.transport.resume_reading()
+        if self.transport is None or upstream.transport is None:  # one side left in between
+            self._front.left(backend)
+            for side in (self.transport, upstream.transport):
+                if side is not None:
+                    side.abort()
             return
-        self._front.left(backend)  # the client left in between
-        if upstream.transport is not None:
-            upstream.transport.abort()
+        self._backend = backend
+        upstream.transport.writelines(self._early)
+        if self.ended:
+            upstream.transport.write_eof()
+        elif self._early:
+            self.transport.resume_reading()
+        self._early = []
 
     def refuse(self, answer: bytes) -> None:
-        """No pod: answer the first bytes of the client's request by `answer` and close."""
+        """No pod: answer the client's request by `answer`, once it comes, and close."""
         self._refusal, self.other = answer, None
-        if self.transport is not None:
+        if self._early and self.transport is not None:
             self.transport.resume_reading()
+            self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is None:
+        if self._backend is not None:
             super().data_received(data)
+        elif self._refusal is None:
+            self._early.append(data)
+            if self.transport is not None:
+                self.transport.pause_reading()
         elif self._refusal and self.transport is not None:
             self.transport.write(self._refusal)
             self._refusal = b""
             # What the client still sends is read for a moment, or a reset could overtake the answer.
             asyncio.get_running_loop().call_later(_LINGER_S, self.transport.close)
+
+    def eof_received(self) -> bool:
+        if self._backend is None and (self._early or self._refusal == b""):
+            self.ended = True
+            return True
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -87,7 +87,8 @@ class Registry:
             "config": self.put_blob(repository, json.dumps(image).encode())
             | {"mediaType": f"{kind}.config.v1+json"},
             "layers": [
-                self.put_blob(repository, gzip.compress(each, mtime=0)) | {"mediaType": f"{kind}.layer.v1.tar+gzip"}
+                self.put_blob(repository, gzip.compress(each, mtime=0))
+                | {"mediaType": f"{kind}.layer.v1.tar+gzip"}
                 for each in layers
             ],
         }
@@ -223,7 +224,9 @@ class Workload:
         self.namespace = namespace
         self.path = f"/apis/apps/v1/namespaces/{namespace}/deployments/app"
 
-    def deploy(self, image: str, *, replicas: int = 2, container: Any = None, pod: Any = None, **spec: Any) -> Any:
+    def deploy(
+        self, image: str, *, replicas: int = 2, container: Any = None, pod: Any = None, **spec: Any
+    ) -> Any:
         labels = {"app": "app"}
         server = {
             "name": "server",
@@ -264,7 +267,9 @@ class Workload:
         return self.cluster.ok("GET", self.path)
 
     def pods(self) -> list[Any]:
-        return self.cluster.ok("GET", f"/api/v1/namespaces/{self.namespace}/pods?labelSelector=app%3Dapp")["items"]
+        return self.cluster.ok("GET", f"/api/v1/namespaces/{self.namespace}/pods?labelSelector=app%3Dapp")[
+            "items"
+        ]
 
     def rolled_out(self) -> bool:
         deployment = self.get()
