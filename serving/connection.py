@@ -32,7 +32,7 @@ _KEPT_HEADERS: Final = frozenset(
 )
 # These may come several times.
 _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
-_PIECE: Final = 32 * 1024
+_PIECE: Final = 8 * 1024
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
 
