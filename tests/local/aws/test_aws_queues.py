@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HANDLER = """
 import json, os
@@ -51,7 +54,7 @@ class Mapped:
         extra = {"MessageGroupId": group} if self.fifo else {}
         self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(body), **extra)
 
-    def batches(self, until: Any, seconds: float = 10.0) -> list[Any]:
+    def batches(self, until: Callable[[list[Any]], bool], seconds: float = 10.0) -> list[Any]:
         end = time.monotonic() + seconds
         found: list[Any] = []
         while time.monotonic() < end and not until(found):
