@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from local.cluster.podspec import PodSpec, Probe
 
-# A container that has never been ready is asked more often for a while, as kubelets do too.
+# A container that starts is asked more often than its probes' periods for a while: kubelets do so for
+# readiness too.
 _EAGER_PERIOD_S = 0.2
 _EAGER_FOR_S = 15.0
 
@@ -90,13 +91,14 @@ async def _result(probe: Probe, port: int | None) -> str | None:
 
 
 async def _until_started(probe: Probe, port: int | None) -> None:
+    """Ask often, but give up when asking once a period would have."""
     await asyncio.sleep(probe.initial_delay_s)
-    failures = 0
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + probe.period_s * (probe.failures - 1)
     while (problem := await _result(probe, port)) is not None:
-        failures += 1
-        if failures >= probe.failures:
+        if loop.time() >= give_up:
             raise Unhealthy(f"Startup probe failed: {problem}")
-        await asyncio.sleep(probe.period_s)
+        await asyncio.sleep(min(probe.period_s, _EAGER_PERIOD_S))
 
 
 async def _watch_readiness(probe: Probe, port: int | None, on_ready: OnReady) -> None:

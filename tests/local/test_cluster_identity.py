@@ -47,7 +47,7 @@ def cluster(tmp_path: Path, endpoint: str) -> Iterator[Cluster]:
 
 def test_the_function_is_known_by_the_role_that_it_assumed(cluster: Cluster, endpoint: str) -> None:
     def client(service: str, **keys: str) -> Any:
-        return boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", **keys)  # pyright: ignore
+        return boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", **keys)  # pyright: ignore[reportCallIssue]
 
     local = client("sts", aws_access_key_id="local", aws_secret_access_key="local")
     given = local.assume_role(RoleArn=ROLE, RoleSessionName="lambda")["Credentials"]
@@ -64,7 +64,7 @@ def test_the_function_is_known_by_the_role_that_it_assumed(cluster: Cluster, end
     with pytest.raises(Forbidden, match="401 Unauthorized"):
         function.deployment(app.namespace, "app")
     cluster.ok("POST", "/_local/access-entries", {"principal_arn": ROLE, "kubernetes_groups": ["releasers"]})
-    with pytest.raises(Forbidden, match="assumed-role/releaser/lambda.* cannot get resource"):
+    with pytest.raises(Forbidden, match=r"assumed-role/releaser/lambda.* cannot get resource"):
         function.deployment(app.namespace, "app")
 
     rules = [

@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.local.cluster_rig import Cluster, Registry, fetch, running_cluster, running_registry, wait_until
+from tests.local.cluster_rig import (
+    STRATEGIC,
+    Cluster,
+    Registry,
+    fetch,
+    running_cluster,
+    running_registry,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,3 +236,31 @@ def test_variables_and_files_of_a_pod(
     assert variables["SERVING_MODEL_DIR"].startswith(str(cluster.run_dir))
     assert variables["HOME"].endswith(pod)
     assert any(event["event"] == "note" and "SECRET" in event["message"] for event in app.events())
+
+
+def test_what_is_deleted_stops(cluster: Cluster, registry: Registry) -> None:
+    app = cluster.namespace()
+    app.deploy(registry.model("1"), replicas=1)
+    url = app.serve()
+    app.wait()
+    cluster.ok("DELETE", app.path)
+    wait_until("the pod is gone", lambda: not app.pods())
+    assert fetch(url) == (503, {"error": "no ready pod of Service app"})
+    app.deploy(registry.model("2"), replicas=1)
+    app.wait()
+    assert fetch(url)[1]["version"] == "2"
+    cluster.ok("DELETE", f"/api/v1/namespaces/{app.namespace}")
+    wait_until("the new pod is gone", lambda: not app.pods())
+    assert f"{app.namespace}/app" not in cluster.state()["services"]
+
+
+def test_replicas_follow_the_spec(cluster: Cluster, registry: Registry) -> None:
+    app = cluster.namespace()
+    app.deploy(registry.model("1"), replicas=1)
+    app.wait()
+    first = app.pods()[0]["metadata"]["name"]
+    for replicas in (3, 1):
+        cluster.ok("PATCH", app.path, {"spec": {"replicas": replicas}}, kind=STRATEGIC)
+        app.wait()
+        wait_until("surplus pods are gone", lambda count=replicas: len(app.pods()) == count)
+    assert [pod["metadata"]["name"] for pod in app.pods()] == [first]
