@@ -1,0 +1,18 @@
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from tests.contract.recorder import Program, run
+
+
+@pytest.fixture(scope="session")
+def up() -> Callable[[str], Program]:
+    """Stack → the program as `pulumi up` runs it."""
+    return cache(lambda stack: run(stack, like=stack))
+
+
+@pytest.fixture(scope="session")
+def preview() -> Callable[[str], Program]:
+    """Stack → the program as `pulumi preview` runs it, with unknown outputs."""
+    return cache(lambda stack: run(stack, like=stack, preview=True))
