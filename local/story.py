@@ -123,7 +123,7 @@ class Story:
         self._looks = Looks(self._session, self._options.model)
         counts = self._session.program.counts()
         self._say(
-            f"{counts['declared']} resources in {counts['components']} components: {counts['local']} run here, "
+            f"{counts['declared']} resources in {counts['components']} components; {counts['local']} run, "
             f"{counts['declared_only']} are declared only"
         )
         self._say(f"AWS {self._session.aws_endpoint}, cluster {self._session.cluster.endpoint}")
