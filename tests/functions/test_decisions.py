@@ -35,7 +35,9 @@ def test_job_names_are_read_as_they_were_made(model: str) -> None:
     assert names.parse_job(str(name)) == name
 
 
-@pytest.mark.parametrize("name", ["", "ts-dev--flights", "ts-dev--flights-0123-1", "xts-dev--flights-0123abcd-1"])
+@pytest.mark.parametrize(
+    "name", ["", "ts-dev--flights", "ts-dev--flights-0123-1", "xts-dev--flights-0123abcd-1"]
+)
 def test_other_names_are_nobodys(name: str) -> None:
     assert names.parse_job(name) is None
 
@@ -103,7 +105,9 @@ def test_only_new_csv_and_parquet_uploads_are_pending() -> None:
     assert reasons["incoming/m/notes.txt"] == "only .csv and .parquet files are read"
 
 
-@pytest.mark.parametrize("path", ["objects/m/v2/b.csv", "v2/b.csv", "./v2/b.csv", "/opt/ml/objects/m/v2/b.csv"])
+@pytest.mark.parametrize(
+    "path", ["objects/m/v2/b.csv", "v2/b.csv", "./v2/b.csv", "/opt/ml/objects/m/v2/b.csv"]
+)
 def test_a_reported_path_is_found_in_the_data_set(path: str) -> None:
     found = find(_dataset(), path)
     assert found is not None
@@ -116,7 +120,9 @@ def test_a_path_of_something_else_is_not(path: str) -> None:
 
 
 def test_keys_in_s3_events_are_unquoted() -> None:
-    assert parse(event("s3_object_created")) == Request("flights", "upload incoming/flights/april 2013 (new).csv")
+    assert parse(event("s3_object_created")) == Request(
+        "flights", "upload incoming/flights/april 2013 (new).csv"
+    )
 
 
 def test_requests_are_read_as_they_are_sent() -> None:
@@ -201,12 +207,11 @@ _REFUSED = {"objects/m/v2/b.csv": 'no column "late"', "objects/m/v3/c.csv": "emp
     [
         f"REFUSED={json.dumps(_REFUSED)}",
         f'AlgorithmError: ErrorMessage "DataRefused: REFUSED={json.dumps(_REFUSED)}"\nCommand "python"',
-        f"AlgorithmError: {json.dumps('DataRefused: REFUSED=' + json.dumps(_REFUSED))[1:-1]}".replace('\\\\"', "'"),
+        f"AlgorithmError: {json.dumps('DataRefused: REFUSED=' + json.dumps(_REFUSED))}",
     ],
 )
 def test_refusals_are_found_in_whatever_wraps_them(reason: str) -> None:
-    found = refusals(reason)
-    assert found == _REFUSED or {key: value.replace("'", '"') for key, value in found.items()} == _REFUSED
+    assert refusals(reason) == _REFUSED
 
 
 def test_refusals_that_are_cut_off_keep_what_is_whole() -> None:
@@ -218,7 +223,9 @@ def test_refusals_that_are_cut_off_keep_what_is_whole() -> None:
         assert set(refusals(text[:end])) <= set(_REFUSED)
 
 
-@pytest.mark.parametrize("reason", ["", "InternalServerError", "REFUSED=", "REFUSED=[1]", "REFUSED=nonsense {}"])
+@pytest.mark.parametrize(
+    "reason", ["", "InternalServerError", "REFUSED=", "REFUSED=[1]", "REFUSED=nonsense {}"]
+)
 def test_other_reasons_refuse_nothing(reason: str) -> None:
     assert refusals(reason) == {}
 
@@ -231,9 +238,9 @@ def test_any_reason_can_be_read(reason: str) -> None:
 _WANTED = Rollout("server", "r@sha256:2", 5, 100.0)
 
 
-def _deployment(image: str = "r@sha256:2", replicas: int = 2, **status: Any) -> dict[str, Any]:
+def _deployment(image: str = "r@sha256:2", asked: int = 2, **status: Any) -> dict[str, Any]:
     containers = [{"name": "sidecar", "image": "x"}, {"name": "server", "image": image}]
-    return {"spec": {"replicas": replicas, "template": {"spec": {"containers": containers}}}, "status": status}
+    return {"spec": {"replicas": asked, "template": {"spec": {"containers": containers}}}, "status": status}
 
 
 _ALL = {"observedGeneration": 5, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
@@ -254,7 +261,7 @@ _LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineEx
         # What the status says of an older generation is about another rollout.
         (_deployment(**_ALL | {"observedGeneration": 4, "conditions": [_LATE]}), 0, "progressing"),
         (_deployment(image="other", **_ALL), 0, "failed"),
-        (_deployment(replicas=0, **_ALL), 0, "failed"),
+        (_deployment(asked=0, **_ALL), 0, "failed"),
         ({}, 0, "failed"),
     ],
 )

@@ -214,7 +214,10 @@ def test_a_malformed_upload_is_refused_once(world: World) -> None:
     (result,) = world.release(train(world, "next.csv"), "e3")
     assert result["outcome"] == "released"
     dataset = world.services.documents.dataset(world.record("accepted")["manifest_uri"])
-    assert [item.key for item in dataset.objects] == ["incoming/flights/good.csv", "incoming/flights/next.csv"]
+    assert [item.key for item in dataset.objects] == [
+        "incoming/flights/good.csv",
+        "incoming/flights/next.csv",
+    ]
 
 
 def test_an_infrastructure_failure_is_tried_again_a_few_times(world: World) -> None:

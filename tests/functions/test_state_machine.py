@@ -41,7 +41,7 @@ def test_every_step_of_the_function_is_a_task_and_every_task_a_step() -> None:
     assert {task["Parameters"]["step"] for _, task in _tasks()} == _DIRECT | set(STEPS)
 
 
-@pytest.mark.parametrize(("name", "task"), _tasks())
+@pytest.mark.parametrize(("name", "task"), list(_tasks()))
 def test_every_task_is_tried_again_and_caught(name: str, task: dict[str, Any]) -> None:
     assert task["Resource"] == "${ReleaseFunctionArn}"
     assert task["Retry"][-1]["ErrorEquals"] == ["States.ALL"]
