@@ -12,7 +12,7 @@ from rich.text import Text
 from local import page
 from local.report import PHASES
 
-_PLAIN_WIDTH, _WIDEST = 110, 130
+_WIDEST = 130
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,8 +147,9 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _put(console: Console, what: RenderableType) -> None:
-    width = console.width if console.is_terminal else _PLAIN_WIDTH
-    console.print(Padding(what, (0, 0, 0, 2)), width=min(width, _WIDEST), soft_wrap=False)
+    console.print(
+        Padding(what, (0, 0, 0, 2), expand=False), width=min(console.width, _WIDEST), soft_wrap=False
+    )
 
 
 def _lines(console: Console, lines: list[str]) -> None:
