@@ -2,12 +2,11 @@
 
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from moto import mock_aws
 
-from common.aws import client
+from common.kubernetes import Kubernetes
 from release_model import rollout
 from tests.functions.fakes import FakeCluster, FakeRegistry, make_certificate
 from tests.functions.world import World
@@ -15,8 +14,7 @@ from tests.functions.world import World
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
-    folder: Path = tmp_path_factory.mktemp("tls")
-    return make_certificate(folder)
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(autouse=True)
@@ -60,5 +58,9 @@ def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     made = World(registry, cluster, certificate[1])
-    monkeypatch.setattr(rollout, "cluster_client", lambda _: made.kubernetes)
+
+    def cluster_client(_: str) -> Kubernetes:
+        return made.kubernetes
+
+    monkeypatch.setattr(rollout, "cluster_client", cluster_client)
     return made

@@ -123,6 +123,9 @@ class FakeRegistry(_Fake):
             return self.broken, {}, b"no"
         if match := re.fullmatch(r"/v2/server/manifests/(.+)", path):
             return self._manifest(method, match[1], headers, body)
+        return self._blob(method, path, body)
+
+    def _blob(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if method == "POST" and path == "/v2/server/blobs/uploads/":
             return 202, {"Location": "/v2/server/blobs/uploads/1?state=x"}, b""
         if method == "PUT" and path.startswith("/v2/server/blobs/uploads/1"):
@@ -131,10 +134,8 @@ class FakeRegistry(_Fake):
                 return 400, {}, b"digest"
             self.blobs[digest] = body
             return 201, {}, b""
-        if match := re.fullmatch(r"/v2/server/blobs/(.+)", path):
-            found = self.blobs.get(match[1])
-            return (404, {}, b"") if found is None else (200, {}, found)
-        return 405, {}, b""
+        found = self.blobs.get(path.removeprefix("/v2/server/blobs/"))
+        return (404, {}, b"") if found is None else (200, {}, found)
 
     def _manifest(
         self, method: str, reference: str, headers: dict[str, str], body: bytes
@@ -251,9 +252,9 @@ def make_certificate(folder: Path) -> tuple[ssl.SSLContext, str]:
     builder = builder.serial_number(1).not_valid_before(now - timedelta(days=1))
     builder = builder.not_valid_after(now + timedelta(days=1))
     builder = builder.add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+        x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
     )
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     (folder / "cert.pem").write_bytes(pem)
     plain = serialization.NoEncryption()

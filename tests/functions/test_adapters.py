@@ -4,7 +4,7 @@ import base64
 import hashlib
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -126,7 +126,7 @@ def test_the_registrys_content_is_checked(registry: FakeRegistry) -> None:
 @pytest.mark.parametrize(("status", "error"), [(401, Forbidden), (403, Forbidden), (500, RegistryError)])
 def test_the_registrys_refusal_is_said(registry: FakeRegistry, status: int, error: type[Exception]) -> None:
     registry.broken = status
-    with pytest.raises(error, match=f"GET server/manifests/1: {status} no"):
+    with pytest.raises(error, match=rf"GET server/manifests/1: {status} no"):
         Registry(registry.uri, lambda: "Basic c2VjcmV0").manifest("1")
 
 
@@ -160,8 +160,8 @@ def test_odd_server_images_are_refused(tmp_path: Path) -> None:
         append({}, "x", {}, layer, {})
     with pytest.raises(ImageError, match="no layers"):
         append({"layers": []}, OCI_MANIFEST, {}, layer, {})
+    index = {"manifests": [{"digest": "d", "platform": {"os": "linux", "architecture": "amd64"}}]}
     with pytest.raises(ImageError, match="no linux/arm64, only linux/amd64"):
-        index = {"manifests": [{"digest": "d", "platform": {"os": "linux", "architecture": "amd64"}}]}
         pick_platform(index, "arm64")
 
 
@@ -182,7 +182,7 @@ def test_the_cluster_is_called_with_a_token_over_tls(world: World, cluster: Fake
     with pytest.raises(ClusterError, match="409 the object has been modified"):
         world.kubernetes.patch_deployment("models", "flights", stale)
     cluster.forbidden = True
-    with pytest.raises(Forbidden, match="403 deployments.apps is forbidden"):
+    with pytest.raises(Forbidden, match=r"403 deployments\.apps is forbidden"):
         world.kubernetes.deployment("models", "flights")
 
 
@@ -225,7 +225,7 @@ class _Eks:
 
     class exceptions:  # noqa: N801
         class ClientError(Exception):
-            response = {"Error": {"Code": "ResourceNotFoundException"}}
+            response: ClassVar = {"Error": {"Code": "ResourceNotFoundException"}}
 
     def __init__(self, found: dict[str, Any] | None) -> None:
         self._found = found

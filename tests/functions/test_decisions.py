@@ -238,30 +238,35 @@ def test_any_reason_can_be_read(reason: str) -> None:
 _WANTED = Rollout("server", "r@sha256:2", 5, 100.0)
 
 
-def _deployment(image: str = "r@sha256:2", asked: int = 2, **status: Any) -> dict[str, Any]:
+def _deployment(status: dict[str, Any], image: str = "r@sha256:2", asked: int = 2) -> dict[str, Any]:
     containers = [{"name": "sidecar", "image": "x"}, {"name": "server", "image": image}]
     return {"spec": {"replicas": asked, "template": {"spec": {"containers": containers}}}, "status": status}
 
 
-_ALL = {"observedGeneration": 5, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
-_LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "late"}
+_ALL: dict[str, Any] = {"observedGeneration": 5, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+_LATE: dict[str, Any] = {
+    "type": "Progressing",
+    "status": "False",
+    "reason": "ProgressDeadlineExceeded",
+    "message": "late",
+}
 
 
 @pytest.mark.parametrize(
     ("deployment", "now", "state"),
     [
-        (_deployment(**_ALL), 0, "healthy"),
-        (_deployment(**_ALL), 101, "healthy"),
-        (_deployment(), 0, "progressing"),
-        (_deployment(**_ALL | {"observedGeneration": 4}), 0, "progressing"),
-        (_deployment(**_ALL | {"replicas": 3}), 0, "progressing"),
-        (_deployment(**_ALL | {"availableReplicas": 1}), 0, "progressing"),
-        (_deployment(**_ALL | {"updatedReplicas": 1}), 101, "failed"),
-        (_deployment(**_ALL | {"replicas": 3, "conditions": [_LATE]}), 0, "failed"),
+        (_deployment(_ALL), 0, "healthy"),
+        (_deployment(_ALL), 101, "healthy"),
+        (_deployment({}), 0, "progressing"),
+        (_deployment(_ALL | {"observedGeneration": 4}), 0, "progressing"),
+        (_deployment(_ALL | {"replicas": 3}), 0, "progressing"),
+        (_deployment(_ALL | {"availableReplicas": 1}), 0, "progressing"),
+        (_deployment(_ALL | {"updatedReplicas": 1}), 101, "failed"),
+        (_deployment(_ALL | {"replicas": 3, "conditions": [_LATE]}), 0, "failed"),
         # What the status says of an older generation is about another rollout.
-        (_deployment(**_ALL | {"observedGeneration": 4, "conditions": [_LATE]}), 0, "progressing"),
-        (_deployment(image="other", **_ALL), 0, "failed"),
-        (_deployment(asked=0, **_ALL), 0, "failed"),
+        (_deployment(_ALL | {"observedGeneration": 4, "conditions": [_LATE]}), 0, "progressing"),
+        (_deployment(_ALL, image="other"), 0, "failed"),
+        (_deployment(_ALL, asked=0), 0, "failed"),
         ({}, 0, "failed"),
     ],
 )
@@ -270,9 +275,9 @@ def test_rollout_status(deployment: dict[str, Any], now: float, state: str) -> N
 
 
 def test_going_back_to_no_model_need_not_become_available() -> None:
-    waiting = _deployment(**_ALL | {"availableReplicas": 0})
+    waiting = _deployment(_ALL | {"availableReplicas": 0})
     assert returned(waiting, _WANTED, 0).state == "healthy"
-    assert returned(_deployment(observedGeneration=4), _WANTED, 0).state == "progressing"
+    assert returned(_deployment({"observedGeneration": 4}), _WANTED, 0).state == "progressing"
 
 
 def _pod(image: str = "r@sha256:2", **status: Any) -> dict[str, Any]:

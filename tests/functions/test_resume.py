@@ -80,6 +80,7 @@ def crasher(world: World, monkeypatch: pytest.MonkeyPatch) -> Crasher:
 
 
 def test_release_survives_a_crash_after_any_write(world: World, crasher: Crasher) -> None:
+    number = 0
     for number in range(1, 100):
         happened = world.train(f"ts-dev--flights-0123abcd-{number}", 0.9 + number / 1000)
         crasher.arm(number)

@@ -125,4 +125,7 @@ def test_moto_runs_it_and_a_failed_watch_leads_to_the_way_back(interpreter: Any)
 
 
 def test_moto_runs_it_for_an_event_that_asks_for_nothing(interpreter: Any) -> None:
-    assert interpreter(lambda _: {"releases": []}) == []
+    def answer(_: dict[str, Any]) -> dict[str, Any]:
+        return {"releases": []}
+
+    assert interpreter(answer) == []

@@ -173,7 +173,7 @@ class World:
     def fail(self, job: str, reason: str, status: str = "Failed") -> dict[str, Any]:
         from moto.sagemaker.models import sagemaker_backends  # noqa: PLC0415
 
-        found = sagemaker_backends["123456789012"]["us-east-1"].training_jobs[job]
+        found: Any = sagemaker_backends["123456789012"]["us-east-1"].training_jobs[job]
         found.training_job_status, found.failure_reason = status, reason
         return job_event(job, status)
 
@@ -234,11 +234,13 @@ class Driver:
 
     def _task(self, state: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         payload = self._fill(state["Parameters"], data)
+        caught: Exception | None = None
         for _ in range(self._retries + 1):
             try:
                 return self._world.run(payload), False
             except Exception as error:  # noqa: BLE001
                 caught = error
+        assert caught is not None
         if not state.get("Catch"):
             raise caught
         cause = {"errorType": type(caught).__name__, "errorMessage": str(caught)}
