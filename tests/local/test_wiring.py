@@ -7,13 +7,18 @@ declares, as if a component had lost it. No first training: the upload is what s
 from __future__ import annotations
 
 import itertools
+import json
+import shlex
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from local.realisers import REALISERS
 from local.session import LocalSession, SessionOptions
+from local.up import curl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +131,15 @@ def test_with_every_piece_the_upload_is_served(loop: Loop) -> None:
     assert loop.image() != before
     assert "@sha256:" in loop.image()
     assert list(loop.jobs().values()) == ["Completed"]
+    # What the program can have here, it has; and the command that `up` prints is one that works.
+    unreal = {r.type for r in loop.session.program.resources if not r.realised} & set(REALISERS)
+    assert unreal == set()
+    *_, url, _, header, _, body = shlex.split(curl("flights", loop.session.service_url("flights")))
+    name, _, value = header.partition(": ")
+    asked = urllib.request.Request(url, body.encode(), {name: value})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        (prediction,) = json.load(answer)["predictions"]
+    assert 0 <= prediction <= 1
 
 
 @omitting("BucketNotification::trainserve-storage-data-events")
