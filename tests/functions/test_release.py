@@ -32,7 +32,7 @@ def train(world: World, *names: str, **options: Any) -> dict[str, Any]:
 def test_first_release_puts_the_bundle_into_the_servers_image(world: World) -> None:
     (result,) = world.release(world.train(FIRST))
     assert result["outcome"] == "released"
-    manifest, config = world.registry.image("release-1")
+    manifest, config = world.registry.image("release-flights-1")
     base, _ = world.registry.image("1234")
     assert manifest["layers"][:-1] == base["layers"]
     assert config["config"]["Cmd"] == ["python", "-m", "serving"]
