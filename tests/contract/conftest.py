@@ -9,10 +9,20 @@ from tests.contract.recorder import Program, run
 @pytest.fixture(scope="session")
 def up() -> Callable[[str], Program]:
     """Stack → the program as `pulumi up` runs it."""
-    return cache(lambda stack: run(stack, like=stack))
+
+    @cache
+    def once(stack: str) -> Program:
+        return run(stack, like=stack)
+
+    return once
 
 
 @pytest.fixture(scope="session")
 def preview() -> Callable[[str], Program]:
     """Stack → the program as `pulumi preview` runs it, with unknown outputs."""
-    return cache(lambda stack: run(stack, like=stack, preview=True))
+
+    @cache
+    def once(stack: str) -> Program:
+        return run(stack, like=stack, preview=True)
+
+    return once

@@ -20,6 +20,8 @@ from pulumi.runtime.config import set_all_config
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, REGION = "123456789012", "us-east-1"
 STACK_TYPE = "pulumi:pulumi:Stack"
+# What stands before the name in an ARN, where a test looks at it.
+KINDS = {"aws:cloudwatch/logGroup:LogGroup": "log-group:", "aws:lambda/function:Function": "function:"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,9 @@ class Answers(mocks.Mocks):
         if not args.custom and args.typ != "eks:index:Cluster":
             return "", {}
         service = args.typ.split(":")[1].split("/")[0]
+        kind = KINDS.get(args.typ, "")
         made: dict[str, Any] = {
-            "arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{args.name}",
+            "arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{kind}{args.name}",
             "name": args.name,
             "url": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{args.name}",
             "bucket": args.name,
@@ -99,11 +102,11 @@ class RecordingMonitor(mocks.MockMonitor):
         qualified = type_ if chain in {"", STACK_TYPE} else f"{chain}${type_}"
         return f"urn:pulumi:{pulumi.get_stack()}::{pulumi.get_project()}::{qualified}::{name}"
 
-    def Invoke(self, request: Any) -> Any:
+    def Invoke(self, request: Any) -> Any:  # noqa: N802
         with worker_loop():
             return super().Invoke(request)
 
-    def RegisterResource(self, request: Any) -> Any:
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
         with worker_loop():
             response = super().RegisterResource(request)
         if request.type == STACK_TYPE:
