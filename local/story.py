@@ -359,7 +359,7 @@ class Story:
         self._session.check()
         if self.load is not None:
             self.load.poll()
-            doing = "; ".join(text for text in (doing, self.load.line()) if text)
+            doing = "; ".join(text for text in (self.load.line(), doing) if text)
         self._console.live(doing)
         if (
             not self._console.console.is_terminal
