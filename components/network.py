@@ -43,17 +43,19 @@ def cut(cidr: str) -> Subnets:
 
 
 class Network(PlatformComponent):
-    """A VPC with private subnets that reach out through NAT, and public ones for what faces the internet."""
+    """A VPC: private subnets that reach out through NAT once `ready`, public ones for what is reached."""
 
     TYPE = "trainserve:network:Network"
     vpc_id: pulumi.Output[str]
     private_subnet_ids: list[pulumi.Output[str]]
     public_subnet_ids: list[pulumi.Output[str]]
+    ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
         self._name = name
         self._args = args
+        self.ready = []
         vpc = aws.ec2.Vpc(
             f"{name}-vpc",
             cidr_block=args.cidr,
@@ -143,7 +145,7 @@ class Network(PlatformComponent):
         self, vpc: aws.ec2.Vpc, label: str, target: str, target_id: pulumi.Output[str]
     ) -> aws.ec2.RouteTable:
         table = aws.ec2.RouteTable(f"{self._name}-{label}", vpc_id=vpc.id, opts=self.child())
-        aws.ec2.Route(
+        route = aws.ec2.Route(
             f"{self._name}-{label}-out",
             route_table_id=table.id,
             destination_cidr_block="0.0.0.0/0",
@@ -151,9 +153,11 @@ class Network(PlatformComponent):
             nat_gateway_id=target_id if target == "nat_gateway_id" else None,
             opts=self.child(),
         )
+        self.ready.append(route)
         return table
 
     def _associate(self, kind: str, zone: str, subnet: aws.ec2.Subnet, table: aws.ec2.RouteTable) -> None:
-        aws.ec2.RouteTableAssociation(
+        association = aws.ec2.RouteTableAssociation(
             f"{self._name}-{kind}-{zone[-1]}", subnet_id=subnet.id, route_table_id=table.id, opts=self.child()
         )
+        self.ready.append(association)

@@ -97,7 +97,7 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
     """What a training job may do: read its data, code and champion, write its model and logs."""
     return [
         iam.read_objects("ReadData", args.data_bucket_arn, names.OBJECTS, names.BOOTSTRAP),
-        iam.list_bucket("ListData", args.data_bucket_arn, names.OBJECTS, names.BOOTSTRAP),
+        iam.list_bucket("ListData", args.data_bucket_arn),
         iam.read_objects(
             "ReadArtifacts",
             args.artifact_bucket_arn,
@@ -106,14 +106,7 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
             names.TRAINING_OUTPUT,
             names.CHECKPOINTS,
         ),
-        iam.list_bucket(
-            "ListArtifacts",
-            args.artifact_bucket_arn,
-            names.DATASETS,
-            names.SOURCES,
-            names.TRAINING_OUTPUT,
-            names.CHECKPOINTS,
-        ),
+        iam.list_bucket("ListArtifacts", args.artifact_bucket_arn),
         iam.write_objects("WriteModel", args.artifact_bucket_arn, names.TRAINING_OUTPUT, names.CHECKPOINTS),
         iam.use_key("UseKey", args.key_arn),
         iam.Statement(

@@ -170,7 +170,6 @@ def deployment_spec(
 
 def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgsDict:
     """The pod: non-root, read-only, without privileges or a token, drained before it stops."""
-    drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
     return {
         "service_account_name": names.CONTAINER,
         "automount_service_account_token": False,
@@ -183,47 +182,51 @@ def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.PodS
             "fs_group": USER,
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
-        "containers": [
-            {
-                "name": names.CONTAINER,
-                "image": image,
-                "ports": [{"name": "http", "container_port": names.PORT}],
-                "env": [
-                    {"name": "SERVING_PORT", "value": str(names.PORT)},
-                    {"name": "SERVING_DRAIN_SECONDS", "value": str(max(1, drain))},
-                ],
-                "resources": {
-                    "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
-                    "limits": {"cpu": settings.cpu_limit, "memory": settings.memory_limit},
-                },
-                "security_context": {
-                    "allow_privilege_escalation": False,
-                    "read_only_root_filesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                # Ready means: it has reproduced its golden predictions. Alive means only that it answers,
-                # for a server without a model is as it should be.
-                "readiness_probe": {
-                    "http_get": {"path": "/ping", "port": names.PORT},
-                    "period_seconds": 1,
-                    "timeout_seconds": 1,
-                    "failure_threshold": 3,
-                },
-                "liveness_probe": {
-                    "tcp_socket": {"port": names.PORT},
-                    "period_seconds": 10,
-                    "timeout_seconds": 2,
-                    "failure_threshold": 3,
-                },
-                "startup_probe": {
-                    "tcp_socket": {"port": names.PORT},
-                    "period_seconds": 1,
-                    "failure_threshold": 60,
-                },
-                # Time for all that send requests to learn that this pod goes, before it takes none.
-                "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
-                "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
-            }
-        ],
+        "containers": [container_spec(settings, image)],
         "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}],
+    }
+
+
+def container_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.ContainerArgsDict:
+    """The server, and how one sees whether it lives and can answer."""
+    drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
+    return {
+        "name": names.CONTAINER,
+        "image": image,
+        "ports": [{"name": "http", "container_port": names.PORT}],
+        "env": [
+            {"name": "SERVING_PORT", "value": str(names.PORT)},
+            {"name": "SERVING_DRAIN_SECONDS", "value": str(max(1, drain))},
+        ],
+        "resources": {
+            "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
+            "limits": {"cpu": settings.cpu_limit, "memory": settings.memory_limit},
+        },
+        "security_context": {
+            "allow_privilege_escalation": False,
+            "read_only_root_filesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # Ready means: it has reproduced its golden predictions. Alive means only that it answers,
+        # for a server without a model is as it should be.
+        "readiness_probe": {
+            "http_get": {"path": "/ping", "port": names.PORT},
+            "period_seconds": 1,
+            "timeout_seconds": 1,
+            "failure_threshold": 3,
+        },
+        "liveness_probe": {
+            "tcp_socket": {"port": names.PORT},
+            "period_seconds": 10,
+            "timeout_seconds": 2,
+            "failure_threshold": 3,
+        },
+        "startup_probe": {
+            "tcp_socket": {"port": names.PORT},
+            "period_seconds": 1,
+            "failure_threshold": 60,
+        },
+        # Time for all that send requests to learn that this pod goes, before it takes none.
+        "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
+        "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
     }
