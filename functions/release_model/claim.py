@@ -57,14 +57,13 @@ def claim(services: Services, handle: Handle) -> dict[str, str]:
     claimed = state.load(handle.model, names.job(handle.job))
     if _belongs_to_other(services, handle, claimed, now):
         return {"next": "done", "outcome": "duplicate"}
-    champion = state.load(handle.model, names.CHAMPION).data
-    if handle.kind == _BUILD and not champion:
+    if handle.kind == _BUILD and not state.load(handle.model, names.CHAMPION).data:
         # The Deployment names this image itself; the first release will take it.
         return {"next": "done", "outcome": "ignored"}
     (claimed,) = state.write(handle.model, claimed.change(owner=handle.owner, expires=now + LEASE_S))
     hold_lease(services, handle)
     if "release" not in claimed.data:
-        _open(services, handle, claimed, champion)
+        _open(services, handle, claimed)
     number = int(state.load(handle.model, names.job(handle.job)).data["release"])
     ended = state.load(handle.model, names.release(number)).data["source"]["status"]
     return {"next": "verify" if ended == "Completed" else "refuse", "outcome": ""}
@@ -81,9 +80,13 @@ def _belongs_to_other(services: Services, handle: Handle, claimed: Item, now: fl
     return lease_holder(lease, now) == owner or float(claimed.data["expires"]) > now
 
 
-def _open(services: Services, handle: Handle, claimed: Item, champion: Mapping[str, Any]) -> None:
+def _open(services: Services, handle: Handle, claimed: Item) -> None:
     """Give the release its number and record: all three writes, or none."""
-    source = _source_of_build(champion) if handle.kind == _BUILD else _source_of_job(services, handle.job)
+    if handle.kind == _BUILD:
+        # Read under the lease: until it was ours, another release could change the model in service.
+        source = _source_of_build(services.state.load(handle.model, names.CHAMPION).data)
+    else:
+        source = _source_of_job(services, handle.job)
     counter = services.state.load(handle.model, names.COUNTER)
     number = int(counter.data.get("releases", 0)) + 1
     release = Item(names.release(number)).change(
@@ -111,6 +114,7 @@ def _source_of_job(services: Services, job: str) -> dict[str, Any]:
         "status": status,
         "uri": (found.get("ModelArtifacts") or {}).get("S3ModelArtifacts"),
         "failure": found.get("FailureReason"),
+        "secondary": found.get("SecondaryStatus"),
         "dataset_hash": parameters.get("dataset_hash"),
         "manifest_uri": parameters.get("manifest_uri"),
         "version": job,

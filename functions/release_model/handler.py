@@ -78,4 +78,4 @@ def _error(event: dict[str, Any]) -> str | None:
     cause = str(error.get("Cause", ""))
     with suppress(ValueError, KeyError, TypeError):
         cause = str(json.loads(cause)["errorMessage"])
-    return f"{error.get('Error', 'error')}: {cause}"[:500]
+    return " ".join(f"{error.get('Error', 'error')}: {cause}".split())[:500]
