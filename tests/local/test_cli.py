@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = Path(__file__).parent / "programs" / "small"
-READY = "Ask for a prediction"
+READY = "The end: Ctrl-C"
 
 
 class Command:
@@ -110,10 +110,21 @@ def test_up_shows_where_things_are_and_down_ends_it(project: Path) -> None:
     assert status.returncode == 0
     assert "stack dev" in status.stdout
     assert "no model released yet" in status.stdout
-    second = local("up", "--project", str(project), "--port", "0")
-    assert second.returncode == 1
-    assert f"already running (process {command.process.pid})" in second.stderr
-    assert "python -m local down" in second.stderr
+    taken = status.stdout.partition("http://127.0.0.1:")[2].split()[0]
+    for name in ("up", "demo"):  # not "the port is busy", which is true too
+        second = local(name, "--project", str(project), "--port", taken)
+        assert second.returncode == 1
+        assert f"already running (process {command.process.pid})" in second.stderr
+        assert "python -m local down" in second.stderr
+    assert not (project / "reports").exists()
+    notes, rows = project / "notes.txt", project / "rows.csv"
+    for file in (notes, rows):
+        file.write_text("a,b\n1,2\n")
+    sent = local("upload", "--project", str(project), "--model", "model", str(rows))
+    assert (sent.returncode, sent.stdout.endswith("/in/rows.csv\n")) == (0, True), sent.stderr
+    for file, words in ((notes, "want names that end in"), (project / "absent.csv", "no such file")):
+        refused = local("upload", "--project", str(project), "--model", "model", str(file))
+        assert (refused.returncode, words in refused.stderr) == (1, True)
     down = local("down", "--project", str(project))
     assert down.returncode == 0, down.stderr
     assert "has ended" in down.stdout
