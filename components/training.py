@@ -167,6 +167,7 @@ def job_template(name: str, model: s.Model, training: s.Training, places: JobPla
         "RoleArn": places.role_arn,
         "HyperParameters": {
             **hyperparameters(name, model),
+            "output_uri": pulumi.Output.concat(location, names.TRAINING_OUTPUT, name),
             "sagemaker_program": "train.py",
             "sagemaker_submit_directory": places.source_uri,
         },

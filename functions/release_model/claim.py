@@ -11,6 +11,8 @@ from release_model.record import LEASE_S, Handle, hold_lease, timestamp
 
 _ENDED = frozenset({"Completed", "Failed", "Stopped"})
 _JOB, _BUILD = "job", "build"
+# No longer than the reason that SageMaker keeps.
+_REASON_BYTES = 1024
 
 
 def plan(services: Services, event: Mapping[str, Any], owner: str) -> list[dict[str, str]]:
@@ -113,7 +115,7 @@ def _source_of_job(services: Services, job: str) -> dict[str, Any]:
     return {
         "status": status,
         "uri": (found.get("ModelArtifacts") or {}).get("S3ModelArtifacts"),
-        "failure": found.get("FailureReason"),
+        "failure": (_told(services, found) if status == "Failed" else None) or found.get("FailureReason"),
         "secondary": found.get("SecondaryStatus"),
         "dataset_hash": parameters.get("dataset_hash"),
         "manifest_uri": parameters.get("manifest_uri"),
@@ -121,6 +123,17 @@ def _source_of_job(services: Services, job: str) -> dict[str, Any]:
         "digest": None,
         "training_s": found.get("TrainingTimeInSeconds"),
     }
+
+
+def _told(services: Services, found: Mapping[str, Any]) -> str | None:
+    """Return the reason that the script left beside the job's output.
+
+    The toolkit in SageMaker's own images puts the command that it ran into FailureReason instead.
+    """
+    path = str((found.get("OutputDataConfig") or {}).get("S3OutputPath", "")).rstrip("/")
+    if not path.startswith(f"s3://{services.environment.artifact_bucket}/"):
+        return None
+    return services.documents.text(f"{path}/{found['TrainingJobName']}/output/failure", _REASON_BYTES)
 
 
 def _source_of_build(champion: Mapping[str, Any]) -> dict[str, Any]:

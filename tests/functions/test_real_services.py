@@ -13,7 +13,7 @@ from common.registry import OCI_MANIFEST
 from release_model.record import hold_lease
 from start_training.trainer import Trainer
 from tests.functions.fakes import FakeCluster
-from tests.functions.world import LAYER, MODEL, World, event
+from tests.functions.world import ARTIFACTS, LAYER, MODEL, World, event
 
 FIRST = "ts-dev--flights-0123abcd-x7k2p9"
 
@@ -116,3 +116,18 @@ def test_a_cluster_whose_authority_has_no_key_identifier_is_trusted(
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+def test_the_reason_that_the_script_left_counts_not_the_toolkits(world: World) -> None:
+    """SageMaker's XGBoost image overwrites the failure file: FailureReason holds the command only."""
+    world.release(world.train(FIRST), "e1")
+    bad = world.upload("bad.csv")
+    job = Trainer(world.services, MODEL).run([]).job
+    assert job
+    reason = f'DataRefused: REFUSED={{"objects/flights/{bad}/bad.csv":"empty"}}'
+    found = client("sagemaker").describe_training_job(TrainingJobName=job)
+    path = found["OutputDataConfig"]["S3OutputPath"].removeprefix(f"s3://{ARTIFACTS}/").rstrip("/")
+    client("s3").put_object(Bucket=ARTIFACTS, Key=f"{path}/{job}/output/failure", Body=reason.encode())
+    command = 'AlgorithmError: ExecuteUserScriptError:\nCommand "python3 -m train", exit code: 1'
+    (result,) = world.release(world.fail(job, command), "e2")
+    assert result == {"outcome": "refused", "reason": "incoming/flights/bad.csv: empty"}
