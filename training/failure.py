@@ -9,8 +9,8 @@ from importlib.util import find_spec
 
 from configuration import job_name, output_directory
 
-# What runs this script in SageMaker's own XGBoost image. When a script fails, it overwrites the file `failure`
-# with the command that it ran, and that becomes SageMaker's FailureReason.
+# What runs this script in SageMaker's own XGBoost image. When a script fails, it fills the file `failure`
+# with the command that it ran instead, and that becomes SageMaker's FailureReason.
 _TOOLKIT = "sagemaker_containers"
 
 

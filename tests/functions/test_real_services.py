@@ -131,3 +131,22 @@ def test_the_reason_that_the_script_left_counts_not_the_toolkits(world: World) -
     command = 'AlgorithmError: ExecuteUserScriptError:\nCommand "python3 -m train", exit code: 1'
     (result,) = world.release(world.fail(job, command), "e2")
     assert result == {"outcome": "refused", "reason": "incoming/flights/bad.csv: empty"}
+
+
+def test_many_slow_rollouts_fit_into_one_execution(world: World) -> None:
+    """It holds 25,000 events, and a look takes nine; all models wait in the execution of a server's build."""
+    models, events_of_a_look = 20, 9
+    world.configure(rollout={"timeout_s": 600})
+    world.cluster.behaviour = "stuck"
+    who = {"model": MODEL, "job": FIRST, "kind": "job", "owner": "me"}
+    world.train(FIRST)
+    for step in ("claim", "verify", "gate", "image", "register", "rollout"):
+        world.run({"step": step, "release": who})
+    looks, pauses = 0, list[int]()
+    while (answer := world.run({"step": "watch", "release": who}))["next"] == "wait":
+        looks, pauses = looks + 1, [*pauses, answer["seconds"]]
+        world.services.skew += answer["seconds"]
+    assert answer == {"next": "rollback"}
+    assert (pauses[0], pauses[-1]) == (2, 30)
+    # Half of them for the way there, and half for the way back.
+    assert models * events_of_a_look * looks < 25_000 / 2
