@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PROJECT = Path(__file__).resolve().parent.parent
 _LOCAL_DEFAULTS = {"retraining.batchDelaySeconds": "1"}
 """One machine has no bursts worth a minute's wait; any of these can be set back with --set."""
+_DEATH_NOTICED_S = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +50,18 @@ def up(options: argparse.Namespace, signals: Signals) -> int:
 
     def work() -> int:
         nonlocal is_up
-        with steps:
-            command.bring_up(session, steps, wait=not options.no_wait)
-        is_up = True
-        command.stay(session, steps)
+        try:
+            with steps:
+                command.bring_up(session, steps, wait=not options.no_wait)
+            is_up = True
+            command.stay(session, steps)
+        except LocalError:
+            raise
+        except Exception:
+            # A dead emulator explains more than the call that it failed to answer, which may fail first.
+            time.sleep(_DEATH_NOTICED_S)
+            session.check()
+            raise
         return 0
 
     try:

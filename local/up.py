@@ -8,7 +8,6 @@ import shlex
 import sys
 import time
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,18 +49,17 @@ def bring_up(session: LocalSession, steps: Steps, *, wait: bool) -> None:
 
 def stay(session: LocalSession, steps: Steps) -> None:
     """Say what happens to the models, until a signal or the death of an emulator raises."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # boto3 is there by now
-
-    happening, silent = activity.Activity(session), {m for m in session.models if not _example(session, m)}
+    happening = activity.Activity(session)
+    happening.new()  # `bring_up` has told it
+    silent = {model for model in session.models if not served_version(session.service_url(model))}
     while True:
         session.check()
-        with suppress(BotoCoreError, ClientError):  # of a dying emulator, which `check` explains
-            for line in happening.new():
-                steps.console.print(f"{time.strftime('%H:%M:%S')}  {line}", markup=False)
-            for model in sorted(silent):
-                if row := _example(session, model):
-                    silent.remove(model)
-                    steps.console.print(f"\n  {curl(session.service_url(model), row)}\n", markup=False)
+        for line in happening.new():
+            steps.console.print(f"{time.strftime('%H:%M:%S')}  {line}", markup=False)
+        for model in sorted(silent):
+            if row := _example(session, model):
+                silent.remove(model)
+                steps.console.print(f"\n  {curl(session.service_url(model), row)}\n", markup=False)
         time.sleep(_WATCH_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -17,6 +18,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from local import __main__
+from local.errors import ChildError
+from local.session import LocalSession
+from local.signals import Signals
 from local.workspace import RUN_DIR_VARIABLE, Workspace, processes_of
 
 if TYPE_CHECKING:
@@ -179,6 +184,33 @@ def test_an_emulator_that_dies_ends_the_session_with_its_last_words(project: Pat
         again.wait_for(READY)
         again.process.terminate()
         assert again.end() == 0
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_death_explains_the_call_that_failed_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, *, dead: bool
+) -> None:
+    """The call may fail before the death is noticed; without a death, a failure is itself."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError
+
+    def check(_session: object) -> None:
+        if dead:
+            raise ChildError("local.aws ended unexpectedly")
+
+    monkeypatch.setattr(LocalSession, "bring_up", refused)
+    monkeypatch.setattr(LocalSession, "check", check)
+    monkeypatch.setattr(__main__, "_DEATH_NOTICED_S", 0)
+    options = argparse.Namespace(project=project, stack="dev", port=0, set=[], no_wait=True)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with pytest.raises(ChildError if dead else ConnectionRefusedError):
+            __main__.up(options, Signals())
+    finally:  # `up` ends its process: it ignores them from then on
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("name", ["registry", "aws"])
