@@ -13,7 +13,7 @@ from components.base import PlatformComponent
 from components.functions import PythonFunction, PythonFunctionArgs
 
 FUNCTION_TIMEOUT_S: Final = 120
-# A throttled call counts as one receive, too: what AWS advises at the least, whatever the attempts at training.
+# A throttled call counts as one receive, too: what AWS advises at the least, however few the attempts are.
 _RECEIVES: Final = 5
 _KEEP_MESSAGES_S: Final = 4 * 24 * 3600
 _KEEP_DEAD_S: Final = 14 * 24 * 3600
