@@ -2,30 +2,78 @@
 
 A call costs XGBoost about 0.3 ms for one row and hardly more for a hundred. No timer waits for company:
 whatever the turn brought goes, so an idle server adds nothing to a request and a busy one batches by itself.
+
+The batch knows no protocol: it takes rows, whose request and reply are whatever offers `Request` and `Reply`.
 """
+
+from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bundle.preprocess import PreprocessError
 from serving import formats, log
-from serving.connection import Exchange
 from serving.errors import RequestError
-from serving.metrics import Metrics
-from serving.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from serving.metrics import Histogram, ModelMetrics
+    from serving.model import Model
+    from serving.observe import Observer, Shadow
 
 # A turn may bring more rows than this: then the call is made before the turn ends.
-_FULL: Final = 1024
+FULL: Final = 1024
 
 
-class _Waiting(NamedTuple):
-    exchange: Exchange
-    content_type: bytes
+class Request(Protocol):
+    """Whoever waits for predictions."""
+
+    started: float  # time.perf_counter()
+
+    def fail(self, error: RequestError) -> None:
+        """Answer with the reason why there are no predictions."""
+        ...
+
+
+class Reply(Protocol):
+    """Turns predictions into answers, for one model, protocol and format."""
+
+    seconds: Histogram
+
+    def send(self, request: Any, batch: Batch, start: int, stop: int) -> None:  # noqa: ANN401
+        """Answer a request, whose rows are those from `start` to `stop` of the batch."""
+        ...
+
+
+class Batch:
+    """The predictions of one call: (rows,), or (rows, classes)."""
+
+    __slots__ = ("_tokens", "predictions")
+
+    def __init__(self, predictions: NDArray[np.float32]) -> None:
+        self.predictions = predictions
+        self._tokens: list[bytes] | None = None
+
+    @property
+    def tokens(self) -> list[bytes]:
+        """Each row's prediction as text; made for the whole batch at the first use."""
+        if self._tokens is None:
+            self._tokens = formats.tokens(self.predictions)
+        return self._tokens
+
+
+class Waiting(NamedTuple):
+    """A request in a batch."""
+
+    request: Request
+    reply: Reply
     start: int
     stop: int
 
@@ -33,77 +81,19 @@ class _Waiting(NamedTuple):
 class Batcher:
     """Collects the rows of one turn for one model, predicts them and answers."""
 
-    def __init__(self, model: Model, metrics: Metrics) -> None:
-        self._model = model
+    def __init__(self, model: Model, metrics: ModelMetrics) -> None:
+        self.model = model
+        self.observer: Observer | None = None
+        self.shadow: Shadow | None = None
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
-        self._matrix = _room(_FULL, model.width)  # of a plain model
+        self._matrix = _room(FULL, model.width)  # of a plain model
         self._packer = struct.Struct(f"={model.width}f")
 
-    def csv(self, exchange: Exchange, content_type: bytes) -> None:
-        """Take a CSV request; raises `RequestError`."""
-        reader = self._model.reader
-        rows = reader.quick_csv(exchange.body)
-        if rows is None or not self._pack(exchange, content_type, rows):
-            self._take(exchange, content_type, reader.csv(exchange.body))
-
-    def json(self, exchange: Exchange, content_type: bytes) -> None:
-        """Take a JSON request; raises `RequestError`."""
-        reader = self._model.reader
-        rows = reader.quick_json(exchange.body)
-        if rows is None or not self._pack(exchange, content_type, rows):
-            self._take(exchange, content_type, reader.json(exchange.body))
-
-    def flush(self) -> None:
-        """Predict what waits and answer it."""
-        waiting, count, rows = self._waiting, self._count, self._rows
-        self._waiting, self._count, self._rows = [], 0, []
-        if not waiting:
-            return
-        begun = waiting[0].exchange.connection.server.time()
-        try:
-            matrix = self._matrix[:count] if self._model.plain else self._model.prepare(rows)
-            tokens = formats.tokens(self._model.predict(matrix))
-        except PreprocessError as error:
-            self._flush_one_by_one(waiting, rows, error)
-            return
-        except Exception as error:  # noqa: BLE001  whatever it is, those who wait get an answer
-            log.error("prediction failed", error, rows=count)
-            for item in waiting:
-                item.exchange.fail(RequestError(500, "internal error"))
-            return
-        finally:
-            if len(self._matrix) > _FULL:
-                self._matrix = _room(_FULL, self._model.width)
-        self._answer(waiting, tokens, begun)
-
-    def _answer(self, waiting: Sequence[_Waiting], tokens: list[bytes], begun: float) -> None:
-        metrics = self._metrics
-        metrics.rows += len(tokens)
-        metrics.batch_rows.observe(len(tokens))
-        time = waiting[0].exchange.connection.server.time
-        for exchange, content_type, start, stop in waiting:
-            exchange.respond(200, content_type, formats.answer(content_type, tokens[start:stop]))
-        done = time()
-        for item in waiting:
-            metrics.queue_seconds.observe(begun - item.exchange.started)
-            metrics.request_seconds.observe(done - item.exchange.started)
-
-    def _flush_one_by_one(
-        self, waiting: Sequence[_Waiting], rows: Sequence[formats.Row], error: PreprocessError
-    ) -> None:
-        """Find whose rows cannot be prepared, and answer the others."""
-        if len(waiting) == 1:
-            waiting[0].exchange.fail(_refusal(error))
-            return
-        for item in waiting:
-            self._take(item.exchange, item.content_type, rows[item.start : item.stop])
-            self.flush()
-
-    def _pack(self, exchange: Exchange, content_type: bytes, rows: Sequence[formats.Row]) -> bool:
+    def take_numbers(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> bool:
         """Take rows of a plain model; return False, and take nothing, if one is not all numbers."""
         start = self._reserve(len(rows))
         pack, size = self._packer.pack_into, self._packer.size
@@ -114,37 +104,91 @@ class Batcher:
                 offset += size
         except (struct.error, TypeError, OverflowError):
             return False
-        self._wait(exchange, content_type, len(rows))
+        self._wait(request, reply, len(rows))
+        if self.shadow is not None:
+            self.shadow.take(request, rows)
         return True
 
-    def _take(self, exchange: Exchange, content_type: bytes, rows: Sequence[formats.Row]) -> None:
+    def take(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> None:
         """Take rows that have the right width; raises `RequestError`."""
-        if self._model.plain:
+        if self.model.plain:
             try:
-                matrix = self._model.prepare(rows)
+                matrix = self.model.prepare(rows)
             except PreprocessError as error:
                 raise _refusal(error) from error
             start = self._reserve(len(rows))
             self._matrix[start : start + len(rows)] = matrix
         else:
             self._rows.extend(rows)
-        self._wait(exchange, content_type, len(rows))
+        self._wait(request, reply, len(rows))
+        if self.shadow is not None:
+            self.shadow.take(request, rows)
+
+    def flush(self) -> None:
+        """Predict what waits and answer it."""
+        waiting, count, rows = self._waiting, self._count, self._rows
+        self._waiting, self._count, self._rows = [], 0, []
+        if not waiting:
+            return
+        begun = time.perf_counter()
+        try:
+            matrix = self._matrix[:count] if self.model.plain else self.model.prepare(rows)
+            batch = Batch(self.model.predict(matrix))
+        except PreprocessError as error:
+            self._flush_one_by_one(waiting, rows, error)
+            return
+        except Exception as error:  # noqa: BLE001  whatever it is, those who wait get an answer
+            log.error("prediction failed", error, rows=count)
+            for item in waiting:
+                item.request.fail(RequestError(500, "internal error"))
+            return
+        finally:
+            if len(self._matrix) > FULL:
+                self._matrix = _room(FULL, self.model.width)
+        self._answer(waiting, batch, begun)
+
+    def _answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
+        for request, reply, start, stop in waiting:
+            reply.send(request, batch, start, stop)
+        done = time.perf_counter()
+        metrics = self._metrics
+        rows = len(batch.predictions)
+        metrics.rows += rows
+        metrics.batch_rows.observe(rows)
+        queue = metrics.queue_seconds
+        for request, reply, _, _ in waiting:
+            queue.observe(begun - request.started)
+            reply.seconds.observe(done - request.started)
+        if self.observer is not None:
+            self.observer.observe(self.model, waiting, batch)
+
+    def _flush_one_by_one(
+        self, waiting: Sequence[Waiting], rows: Sequence[formats.Row], error: PreprocessError
+    ) -> None:
+        """Find whose rows cannot be prepared, and answer the others."""
+        if len(waiting) == 1:
+            waiting[0].request.fail(_refusal(error))
+            return
+        for item in waiting:
+            self._rows.extend(rows[item.start : item.stop])
+            self._wait(item.request, item.reply, item.stop - item.start)
+            self.flush()
 
     def _reserve(self, rows: int) -> int:
         """Make room in the matrix and return the first free row."""
         if self._count + rows > len(self._matrix):
             self.flush()
             if rows > len(self._matrix):
-                self._matrix = _room(rows, self._model.width)
+                self._matrix = _room(rows, self.model.width)
         return self._count
 
-    def _wait(self, exchange: Exchange, content_type: bytes, rows: int) -> None:
+    def _wait(self, request: Request, reply: Reply, rows: int) -> None:
         start = self._count
         self._count += rows
         if not self._waiting:
             self._loop.call_soon(self.flush)
-        self._waiting.append(_Waiting(exchange, content_type, start, self._count))
-        if self._count >= _FULL:
+        self._waiting.append(Waiting(request, reply, start, self._count))
+        if self._count >= FULL:
             self.flush()
 
 

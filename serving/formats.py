@@ -159,10 +159,13 @@ class Reader:
             raise RequestError(400, f"want {len(self._names)} values, got {width}", row=number)
 
 
-def answer(content_type: bytes, tokens: Sequence[bytes]) -> bytes:
-    """Return the body of an answer from each row's prediction, as `tokens` made it."""
-    if content_type is CSV:
-        return b"\n".join(tokens) + b"\n"
+def csv_answer(tokens: Sequence[bytes]) -> bytes:
+    """Return a line for each row's prediction."""
+    return tokens[0] + b"\n" if len(tokens) == 1 else b"\n".join(tokens) + b"\n"
+
+
+def json_answer(tokens: Sequence[bytes]) -> bytes:
+    """Return `{"predictions": […]}` of each row's prediction, as `tokens` made it."""
     if tokens and b"," in tokens[0]:
         return b'{"predictions":[[' + b"],[".join(tokens) + b"]]}"
     return b'{"predictions":[' + b",".join(tokens) + b"]}"

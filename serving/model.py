@@ -27,6 +27,7 @@ class Model:
     def __init__(self, directory: Path, manifest: Manifest, max_rows: int) -> None:
         self.name = manifest.name
         self.version = manifest.version
+        self.columns = manifest.columns
         self.digest = bundle_format.digest(directory)
         self.width = len(manifest.features)
         self.reader = formats.Reader(manifest.columns, max_rows)

@@ -13,7 +13,7 @@ from serving.responses import Heads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serving.connection import Exchange
+    from serving.exchange import Exchange, Head
     from serving.metrics import Metrics
     from serving.settings import Settings
 
@@ -39,6 +39,7 @@ class Server:
         self.metrics = metrics
         self.heads = Heads()
         self.connections: set[Connection] = set()
+        self.known_heads: dict[bytes, Head] = {}
         self.in_flight = 0
         self.draining = False
         self.time: Callable[[], float] = time.perf_counter
@@ -64,10 +65,14 @@ class Server:
         if self._handler is not None:
             self._handler.handle(exchange)
 
+    def forget_heads(self) -> None:
+        """Forget what was worked out for the heads of requests: the models have changed."""
+        self.known_heads.clear()
+
     def count(self, exchange: Exchange, status: int) -> None:
         """Count an answer."""
         self.in_flight -= 1
-        self.metrics.requests[exchange.route, status] += 1
+        self.metrics.requests[exchange.head.route, status] += 1
 
     def begin_drain(self) -> None:
         """From now on answers close their connection; new connections are still taken."""

@@ -65,17 +65,17 @@ def test_quick_json_reads_both_shapes_of_rows() -> None:
 def test_predictions_read_back_as_the_same_floats(values: list[float]) -> None:
     predictions = np.array(values, dtype=np.float32)
     tokens = formats.tokens(predictions)
-    lines = formats.answer(CSV, tokens).decode().splitlines()
+    lines = formats.csv_answer(tokens).decode().splitlines()
     assert [np.float32(line) for line in lines] == values
-    assert [np.float32(value) for value in json.loads(formats.answer(JSON, tokens))["predictions"]] == values
+    assert [np.float32(value) for value in json.loads(formats.json_answer(tokens))["predictions"]] == values
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_predictions_of_several_classes(rows: int) -> None:
     predictions = (np.arange(rows * 3).reshape(rows, 3) / 8).astype(np.float32)
     tokens = formats.tokens(predictions)
-    assert json.loads(formats.answer(JSON, tokens)) == {"predictions": predictions.tolist()}
-    lines = formats.answer(CSV, tokens).decode().splitlines()
+    assert json.loads(formats.json_answer(tokens)) == {"predictions": predictions.tolist()}
+    lines = formats.csv_answer(tokens).decode().splitlines()
     assert [[float(part) for part in line.split(",")] for line in lines] == predictions.tolist()
 
 
