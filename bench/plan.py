@@ -1,0 +1,57 @@
+"""How long what is measured, so that a run ends when it said it would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PAPER_RATE: Final = 3500.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Times in seconds. Peers, an order of magnitude away and slow to start, take part in some rounds only."""
+
+    rounds: int
+    peer_rounds: int
+    warm_s: int
+    one_s: int
+    many_s: int
+    floor_s: int
+    paced_s: float
+    paced_rounds: int
+    cold_runs: int
+    switch_rounds: int
+    limit_s: float
+
+    def has_peers(self, number: int) -> bool:
+        """Whether peers take part in round `number` (from 0): evenly spread, the first one included."""
+        if not self.peer_rounds:
+            return False
+        return number in {round(index * self.rounds / self.peer_rounds) for index in range(self.peer_rounds)}
+
+    def expected_s(self, ours: int, peers: int) -> float:
+        """Return about how long it takes with so many candidates; starts of peers are guesses."""
+        one = ours * (self.warm_s + self.one_s) + self.floor_s
+        many = ours * (self.warm_s + self.many_s)
+        rounds = self.rounds * (3 * (one + many) + ours * 3 + self.floor_s + 1)
+        per_peer = 2 * self.warm_s + self.one_s + self.many_s + 13
+        paced = ours * (self.paced_rounds + 1) * (self.paced_s + 4)
+        others = ours * self.cold_runs * 2 + self.switch_rounds * 2 * (self.warm_s + self.one_s) + 15
+        install = 15 + 6 * peers if peers else 5
+        return install + rounds + self.peer_rounds * peers * per_peer + paced + others
+
+
+FULL: Final = Plan(
+    rounds=5, peer_rounds=3, warm_s=1, one_s=3, many_s=2, floor_s=2, paced_s=8.0, paced_rounds=3, cold_runs=5,
+    switch_rounds=5, limit_s=20 * 60.0,
+)  # fmt: skip
+QUICK: Final = Plan(
+    rounds=2, peer_rounds=0, warm_s=1, one_s=1, many_s=1, floor_s=1, paced_s=3.0, paced_rounds=1, cold_runs=2,
+    switch_rounds=2, limit_s=4 * 60.0,
+)  # fmt: skip
+# For tests: everything is touched, nothing is measured well.
+TINY: Final = Plan(
+    rounds=1, peer_rounds=0, warm_s=0, one_s=1, many_s=1, floor_s=1, paced_s=0.3, paced_rounds=1, cold_runs=1,
+    switch_rounds=0, limit_s=60.0,
+)  # fmt: skip
