@@ -119,4 +119,8 @@ def _on_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # All is done and said. To take the interpreter apart would take time, and native modules would complain
+    # on standard error of objects that outlive it.
+    os._exit(status)

@@ -97,14 +97,22 @@ class Models:
             raise RequestError(507, f"there is room for {self._settings.max_models} models")
         self._loading.add(name)
         try:
-            loaded = await asyncio.to_thread(model.load, directory, self._settings.max_rows)
+            loaded = await asyncio.to_thread(
+                model.load, directory, self._settings.max_rows, self._settings.predictor
+            )
         finally:
             self._loading.discard(name)
         entry = Entry(name or loaded.name, url or str(directory), loaded)
         self.entries[entry.name] = entry
         self._arrange()
         log.info(
-            "model loaded", name=entry.name, model=loaded.name, version=loaded.version, digest=loaded.digest
+            "model loaded",
+            name=entry.name,
+            model=loaded.name,
+            version=loaded.version,
+            digest=loaded.digest,
+            predictor=loaded.predictor,
+            because=loaded.predictor_reason or "proven equal",
         )
         return entry
 

@@ -5,10 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
+
+Choice = Literal["auto", "fast", "xgboost"]
+"""A predictor: the fast one wherever it is proven, the fast one or none, XGBoost's own."""
 
 PREFIX = "SERVING_"
 SAGEMAKER_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # set by SageMaker for an endpoint of several models
+PREDICTORS = get_args(Choice)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
@@ -36,6 +40,7 @@ class Settings:
     split: tuple[tuple[str, float], ...] = ()  # instead: models and their shares of such requests
     shadow: str = ""  # a model that predicts what others are asked, without an answer
     shadow_fraction: float = 1.0
+    predictor: Choice = "auto"
     max_body_bytes: int = 6 * 1024 * 1024  # what SageMaker allows a real-time request
     max_header_bytes: int = 16 * 1024
     max_rows: int = 10_000
@@ -50,6 +55,8 @@ class Settings:
             raise SettingsError(
                 f"{PREFIX}LOG_LEVEL: want one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}"
             )
+        if self.predictor not in PREDICTORS:
+            raise SettingsError(f"{PREFIX}PREDICTOR: want one of {', '.join(PREDICTORS)}")
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
         if self.split and self.default_model:
@@ -143,6 +150,7 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "split": _split,
     "shadow": _name,
     "shadow_fraction": lambda variable, text: _number(variable, text, float, 0.0, 1.0),
+    "predictor": lambda variable, text: _text(variable, text).lower(),
     "max_body_bytes": _integer(1024, 1 << 30),
     "max_header_bytes": _integer(1024, 1 << 20),
     "max_rows": _integer(1, 1_000_000),
