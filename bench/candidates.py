@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from bench import formats
 from bench.environments import PEERS, ROOT
 from bench.processes import Launch, free_port
+from bench.sample import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,6 +91,7 @@ def ours(name: str = XGBOOST, **settings: object) -> Candidate:
             port=port,
             ready="/ping",
             environment={"PYTHONPATH": _import_path(), **environment},
+            patience_s=30.0,
         )
 
     return Candidate(
@@ -150,7 +152,7 @@ def nginx(answers: Answers) -> Candidate | None:
 
     def launch(place: Place) -> Launch:
         port, path = free_port(), place.work / "nginx.conf"
-        whole = answers.by_target[formats.CSV.path]
+        whole = next(iter(answers.by_target.values()))
         text = _NGINX_CONF.format(work=place.work, port=port, body="x" * len(whole.partition(b"\r\n\r\n")[2]))
         path.write_text(text, encoding="utf-8")
         argv = [binary, "-c", str(path), "-p", str(place.work), "-e", str(place.work / "nginx.log")]
@@ -223,7 +225,7 @@ def _mlserver(name: str, more: Mapping[str, object]) -> Candidate:
             argv=[str(place.environments["mlserver"] / "mlserver"), "start", "."],
             cwd=home,
             port=port,
-            ready=f"/v2/models/{formats.NAME}/ready",
+            ready=f"/v2/models/{NAME}/ready",
             environment=_peer_environment(place),
         )
 

@@ -42,6 +42,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": _commit(),
         "load_average": [round(value, 2) for value in os.getloadavg()],
+        "nice": os.nice(0),
         "versions": _versions(),
     }
 

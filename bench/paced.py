@@ -68,6 +68,12 @@ def percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
+def content_length(head: bytes) -> int:
+    """Return how long the body after this head is."""
+    at = head.lower().find(b"content-length:")
+    return int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+
+
 class _Connection:
     """A keep-alive connection with at most one request on it."""
 
@@ -86,9 +92,7 @@ class _Connection:
         head, blank, body = self.buffer.partition(b"\r\n\r\n")
         if not blank:
             return None
-        at = head.lower().find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(body) < length:
+        if len(body) < content_length(head):
             return None
         self.buffer = b""
         return head.startswith(_OK)

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 import psutil
 
-from bench.paced import cpu_seconds
+from bench.paced import content_length, cpu_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Launch:
     port: int
     ready: str
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    patience_s: float = 120.0
+    patience_s: float = 60.0
 
 
 def free_port() -> int:
@@ -105,6 +105,19 @@ class Served:
         finally:
             connection.close()
 
+    def raw(self, request: bytes) -> bytes:
+        """Send a whole request and return the whole answer, byte by byte; raises OSError."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(request)
+            found = b""
+            while b"\r\n\r\n" not in found:
+                found += _some(connection)
+            head, _, body = found.partition(b"\r\n\r\n")
+            length = content_length(head)
+            while len(body) < length:
+                body += _some(connection)
+        return head + b"\r\n\r\n" + body
+
     def cpu_seconds(self) -> float:
         """CPU time used so far, descendants included."""
         return cpu_seconds(self.pid)
@@ -156,3 +169,10 @@ class Served:
                     return
             time.sleep(_POLL_S)
         raise StartError(f"not ready within {self.launch.patience_s:.0f} s: {self.tail()}")
+
+
+def _some(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError("the server closed the connection")
+    return data

@@ -7,11 +7,12 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.paced import Paced
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bench.candidates import Kind
-    from bench.paced import Paced
     from bench.wrk import Load
 
 Key = tuple[str, str, int]

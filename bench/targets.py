@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.candidates import FAST, FLOOR, MLSERVER, XGBOOST
 
@@ -39,11 +39,42 @@ class Target:
             return "not measured"
         return "reached" if self.meets(self.want) else "missed"
 
+    @property
+    def aim_reached(self) -> bool | None:
+        """Whether more than what is asked was reached; None where there is no aim, or no figure."""
+        return None if self.aim is None or self.found is None else self.meets(self.aim)
+
     def meets(self, bound: float) -> bool:
         """Whether what was found is within `bound`."""
         if self.found is None:
             return False
         return self.found <= bound if self.at_most else self.found >= bound
+
+
+def document(book: Book) -> dict[str, Any]:
+    """Return what `bench.json` has of targets and comparisons."""
+    summaries = book.summaries()
+    ours = [item for item in summaries if item.kind == "ours" and item.rows == 1]
+    shares = [
+        {"name": item.name, "format": item.format, "share": share}
+        for item in ours
+        if (share := book.ratio((item.name, item.format, 1), (FLOOR, item.format, 1))) is not None
+    ]
+    leads = [name for name in (XGBOOST, FAST) if name in {item.name for item in ours}]
+    peers = dict.fromkeys(item.name for item in summaries if item.kind == "peer")
+    return {
+        "targets": [
+            {**asdict(target), "outcome": target.outcome, "aim_reached": target.aim_reached}
+            for target in evaluate(book)
+        ],
+        "shares_of_floor": shares,
+        "times_peers": [
+            {"name": lead, "peer": peer, "format": where.split(" ")[0], "times": times}
+            for lead in leads
+            for peer in peers
+            for times, where in _peer_ratios(book, summaries, lead, peer)
+        ],
+    }
 
 
 def evaluate(book: Book) -> list[Target]:
