@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     chosen = _parse(arguments)
     console = Console(highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # In the background of a script SIGINT would be ignored, and servers would outlive an impatient person.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     local = environments.ROOT / ".local" / "bench"
     local.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="run-", dir=local))
@@ -42,11 +44,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running")
         return 130
-    except (CheckError, StartError, wrk.WrkError, environments.InstallError, machine.TooFewCoresError) as error:
+    except (
+        CheckError,
+        StartError,
+        wrk.WrkError,
+        environments.InstallError,
+        machine.TooFewCoresError,
+    ) as error:
         console.print(f"bench: {error}", style="red", markup=False)
         return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _stop(number: int, _frame: object) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # the end itself is not interrupted
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

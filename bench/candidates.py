@@ -94,9 +94,7 @@ def ours(name: str = XGBOOST, **settings: object) -> Candidate:
             patience_s=30.0,
         )
 
-    return Candidate(
-        name=name, kind="ours", formats=(formats.CSV, formats.JSON, formats.V2), launch=launch
-    )
+    return Candidate(name=name, kind="ours", formats=(formats.CSV, formats.JSON, formats.V2), launch=launch)
 
 
 def all_ours(settings: frozenset[str]) -> list[Candidate]:

@@ -118,6 +118,6 @@ def _text(x: float, y: float, text: str, style: str) -> Markup:
 
 
 def _svg(parts: Iterable[Markup], width: float, height: float, title: str) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
-        width, height, title, Markup("").join(parts)
-    )
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
+    ).format(width, height, title, Markup("").join(parts))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -47,12 +48,14 @@ def serving_python() -> Path:
 
 
 def _run(argv: list[str]) -> None:
+    # Not from within the project: its constraints are not meant for peers.
+    elsewhere = tempfile.gettempdir()
     try:
         ended = subprocess.run(
-            argv, cwd=PEERS, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+            argv, cwd=elsewhere, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise InstallError(f"not installed within {_PATIENCE_S:.0f} s") from error
     if ended.returncode:
         said = ended.stderr.strip().splitlines()
-        raise InstallError(said[0][:200] if said else f"uv ended with status {ended.returncode}")
+        raise InstallError(" ".join(said)[:300] if said else f"uv ended with status {ended.returncode}")

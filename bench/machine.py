@@ -55,7 +55,9 @@ def pinned(name: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    ours = {name: metadata.version(name) for name in ("xgboost-cpu", "numpy", "uvloop", "httptools", "orjson")}
+    ours = {
+        name: metadata.version(name) for name in ("xgboost-cpu", "numpy", "uvloop", "httptools", "orjson")
+    }
     for name, packages in (
         ("mlserver", ["mlserver"]),
         ("bentoml", ["bentoml"]),

@@ -75,8 +75,10 @@ def wanted(target: Mapping[str, Any]) -> str:
 
 def _view(document: Document) -> dict[str, Any]:
     pair = {ON, OFF}
-    lines = [item for item in document["candidates"] if item["name"] not in pair]
-    lines.sort(key=lambda item: (item["rows"], _ORDER[item["kind"]], -_best(lines, item), -item["rps"]))
+    found = [item for item in document["candidates"] if item["name"] not in pair]
+    lines = sorted(
+        found, key=lambda item: (item["rows"], _ORDER[item["kind"]], -_best(found, item), -item["rps"])
+    )
     ones = [item for item in lines if item["rows"] == 1]
     many = [item for item in lines if item["rows"] != 1]
     named = {item["name"]: item for item in reversed(ones)}

@@ -200,7 +200,9 @@ class Runner:
                 self._note(f"the time was used up in round {number + 1}")
                 return
 
-    def measure(self, name: str, served: Served, spoken: Format, size: int, number: int, seconds: int) -> None:
+    def measure(
+        self, name: str, served: Served, spoken: Format, size: int, number: int, seconds: int
+    ) -> None:
         """Let the load generator at a server, once."""
         self._live(f"round {number + 1} of {self.plan.rounds}: {name}, {spoken.name}, {size} rows")
         self._load(served, self._requests(spoken, size), seconds, name, (spoken.name, size, number))

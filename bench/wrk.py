@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONNECTIONS: Final = 64
-MISSING: Final = "wrk is not installed. Install it by `apt-get install wrk` (Debian, Ubuntu), then start again."
+MISSING: Final = (
+    "wrk is not installed. Install it by `apt-get install wrk` (Debian, Ubuntu), then start again."
+)
 _MARK: Final = "BENCH "
 
 # Requests are read from a file, so that bodies need no quoting; `done` gives what wrk itself does not print.

@@ -20,7 +20,9 @@ def ping():
 @app.route("/invocations", methods=["POST"])
 def invocations():
     if flask.request.content_type != "text/csv":
-        return flask.Response(response="This predictor only supports CSV data", status=415, mimetype="text/plain")
+        return flask.Response(
+            response="This predictor only supports CSV data", status=415, mimetype="text/plain"
+        )
     data = pd.read_csv(io.StringIO(flask.request.data.decode("utf-8")), header=None)
     predictions = model.predict_proba(data.to_numpy())[:, 1]
     out = io.StringIO()

@@ -24,5 +24,10 @@ class Bench(ls.LitAPI):
 
 if __name__ == "__main__":
     server = ls.LitServer(Bench(), accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=1,
-               generate_client_file=False, log_level="warning")
+    server.run(
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        num_api_servers=1,
+        generate_client_file=False,
+        log_level="warning",
+    )
