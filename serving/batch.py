@@ -70,12 +70,16 @@ class Batch:
 
 
 class Waiting(NamedTuple):
-    """A request in a batch."""
+    """A request in a batch, as observers are told of it."""
 
     request: Request
     reply: Reply
     start: int
     stop: int
+
+
+# What `Waiting` says, made ten times as fast.
+_Waiting = tuple[Request, Reply, int, int]
 
 
 class Batcher:
@@ -87,26 +91,36 @@ class Batcher:
         self.shadow: Shadow | None = None
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Waiting] = []
+        self._waiting: list[_Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
-        self._matrix = _room(FULL, model.width)  # of a plain model
-        self._packer = struct.Struct(f"={model.width}f")
+        packer = struct.Struct(f"={model.width}f")
+        self._pack, self._size = packer.pack_into, packer.size
+        self._make_room(FULL)
 
     def take_numbers(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> bool:
         """Take rows of a plain model; return False, and take nothing, if one is not all numbers."""
-        start = self._reserve(len(rows))
-        pack, size = self._packer.pack_into, self._packer.size
-        buffer, offset = self._matrix.data, start * size
+        count = len(rows)
+        start = self._count
+        if start + count > self._room:
+            start = self._reserve(count)
+        pack, size, buffer = self._pack, self._size, self._buffer
+        offset = start * size
         try:
             for row in rows:
                 pack(buffer, offset, *row)
                 offset += size
         except (struct.error, TypeError, OverflowError):
             return False
-        self._wait(request, reply, len(rows))
+        # As `_wait` does: here a call counts.
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._count = stop = start + count
+        self._waiting.append((request, reply, start, stop))
         if self.shadow is not None:
             self.shadow.take(request, rows)
+        if stop >= FULL:
+            self.flush()
         return True
 
     def take(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> None:
@@ -124,6 +138,20 @@ class Batcher:
         if self.shadow is not None:
             self.shadow.take(request, rows)
 
+    def take_matrix(self, request: Request, reply: Reply, matrix: NDArray[np.float32]) -> None:
+        """Take rows as a matrix of numbers, of the right width; raises `RequestError`."""
+        infinite = np.argwhere(np.isinf(matrix))
+        if len(infinite):
+            row, column = infinite[0].tolist()
+            name = self.model.columns[column].name
+            raise RequestError(400, "is infinite", row=row + 1, column=name)
+        if not self.model.plain or self.shadow is not None:
+            self.take(request, reply, matrix.tolist())
+            return
+        start = self._reserve(len(matrix))
+        self._matrix[start : start + len(matrix)] = matrix
+        self._wait(request, reply, len(matrix))
+
     def flush(self) -> None:
         """Predict what waits and answer it."""
         waiting, count, rows = self._waiting, self._count, self._rows
@@ -139,15 +167,15 @@ class Batcher:
             return
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait get an answer
             log.error("prediction failed", error, rows=count)
-            for item in waiting:
-                item.request.fail(RequestError(500, "internal error"))
+            for request, *_ in waiting:
+                request.fail(RequestError(500, "internal error"))
             return
         finally:
-            if len(self._matrix) > FULL:
-                self._matrix = _room(FULL, self.model.width)
+            if self._room > FULL:
+                self._make_room(FULL)
         self._answer(waiting, batch, begun)
 
-    def _answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
+    def _answer(self, waiting: Sequence[_Waiting], batch: Batch, begun: float) -> None:
         for request, reply, start, stop in waiting:
             reply.send(request, batch, start, stop)
         done = time.perf_counter()
@@ -155,46 +183,48 @@ class Batcher:
         rows = len(batch.predictions)
         metrics.rows += rows
         metrics.batch_rows.observe(rows)
-        queue = metrics.queue_seconds
+        queue = metrics.queue_seconds.observe
         for request, reply, _, _ in waiting:
-            queue.observe(begun - request.started)
-            reply.seconds.observe(done - request.started)
+            started = request.started
+            queue(begun - started)
+            reply.seconds.observe(done - started)
         if self.observer is not None:
-            self.observer.observe(self.model, waiting, batch)
+            self.observer.observe(self.model, [Waiting(*item) for item in waiting], batch)
 
     def _flush_one_by_one(
-        self, waiting: Sequence[Waiting], rows: Sequence[formats.Row], error: PreprocessError
+        self, waiting: Sequence[_Waiting], rows: Sequence[formats.Row], error: PreprocessError
     ) -> None:
         """Find whose rows cannot be prepared, and answer the others."""
         if len(waiting) == 1:
-            waiting[0].request.fail(_refusal(error))
+            waiting[0][0].fail(_refusal(error))
             return
-        for item in waiting:
-            self._rows.extend(rows[item.start : item.stop])
-            self._wait(item.request, item.reply, item.stop - item.start)
+        for request, reply, start, stop in waiting:
+            self._rows.extend(rows[start:stop])
+            self._wait(request, reply, stop - start)
             self.flush()
 
     def _reserve(self, rows: int) -> int:
         """Make room in the matrix and return the first free row."""
-        if self._count + rows > len(self._matrix):
+        if self._count + rows > self._room:
             self.flush()
-            if rows > len(self._matrix):
-                self._matrix = _room(rows, self.model.width)
+            if rows > self._room:
+                self._make_room(rows)
         return self._count
+
+    def _make_room(self, rows: int) -> None:
+        # XGBoost computes in 32 bits. Packing into them refuses, at no cost, what they cannot hold.
+        self._matrix = np.empty((rows, self.model.width), dtype=np.float32)
+        self._buffer = self._matrix.data
+        self._room = rows
 
     def _wait(self, request: Request, reply: Reply, rows: int) -> None:
         start = self._count
         self._count += rows
         if not self._waiting:
             self._loop.call_soon(self.flush)
-        self._waiting.append(Waiting(request, reply, start, self._count))
+        self._waiting.append((request, reply, start, self._count))
         if self._count >= FULL:
             self.flush()
-
-
-def _room(rows: int, width: int) -> NDArray[np.float32]:
-    # XGBoost computes in 32 bits. Packing into them refuses, at no cost, what they cannot hold.
-    return np.empty((rows, width), dtype=np.float32)
 
 
 def _refusal(error: PreprocessError) -> RequestError:

@@ -27,9 +27,9 @@ _LONGEST_QUOTE: Final = 40
 
 
 class Reader:
-    """Reads the requests of one model."""
+    """Reads the requests of one model; `quick`: which takes the numbers of a request as they are."""
 
-    def __init__(self, columns: Sequence[Column], max_rows: int) -> None:
+    def __init__(self, columns: Sequence[Column], max_rows: int, *, quick: bool = True) -> None:
         self._columns = columns
         self._names = [column.name for column in columns]
         self._known = frozenset(self._names)
@@ -38,7 +38,7 @@ class Reader:
             itemgetter(*self._names) if len(columns) > 1 else lambda instance: (instance[self._names[0]],)
         )
         self._max_rows = max_rows
-        self._numeric = all(column.type == "numeric" for column in columns)
+        self._numeric = quick and all(column.type == "numeric" for column in columns)
         self._numbers = [
             (index, column.name) for index, column in enumerate(columns) if column.type == "numeric"
         ]

@@ -28,12 +28,12 @@ class Model:
         self.columns = manifest.columns
         self.digest = bundle_format.digest(directory)
         self.width = len(manifest.features)
-        self.reader = formats.Reader(manifest.columns, max_rows)
         self.predictor, self.predict, self.predictor_reason = predictor.choose(
             directory / bundle_format.MODEL, self.width, choice
         )
         self._preprocessor = Preprocessor.of(manifest)
         self.plain = self._preprocessor.is_identity
+        self.reader = formats.Reader(manifest.columns, max_rows, quick=self.plain)
         self._classes = len(manifest.classes or ()) if manifest.task == "multiclass" else 0
 
     def prepare(self, rows: Sequence[formats.Row]) -> NDArray[np.float32]:
