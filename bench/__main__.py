@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.text import Text
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
+REFUSALS = (CheckError, StartError, wrk.WrkError, environments.InstallError, machine.TooFewCoresError)
 PLANS = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
 
@@ -38,19 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     local = environments.ROOT / ".local" / "bench"
     local.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="run-", dir=local))
+    work = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=local))
     try:
         return _run(console, chosen, work)
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running")
         return 130
-    except (
-        CheckError,
-        StartError,
-        wrk.WrkError,
-        environments.InstallError,
-        machine.TooFewCoresError,
-    ) as error:
+    except REFUSALS as error:
         console.print(f"bench: {error}", style="red", markup=False)
         return 1
     finally:
@@ -141,7 +137,7 @@ class _Progress:
         self._begun = time.monotonic()
         self._status: Status | None = console.status("") if console.is_terminal else None
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         if self._status is not None:
             self._status.start()
         return self

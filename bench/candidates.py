@@ -1,4 +1,4 @@
-"""Who is measured, and how each is started: ours, the floors, and other servers in their own documented way."""
+"""Who is measured and how each is started: ours, the floors, and other servers as they document it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def ours(name: str = XGBOOST, **settings: object) -> Candidate:
             patience_s=30.0,
         )
 
-    return Candidate(name=name, kind="ours", formats=(formats.CSV, formats.JSON, formats.V2), launch=launch)
+    return Candidate(name=name, kind="ours", formats=formats.OURS, launch=launch)
 
 
 def all_ours(settings: frozenset[str]) -> list[Candidate]:
@@ -183,7 +183,9 @@ def peers() -> list[Candidate]:
         ),
         _peer(
             "FastAPI + uvicorn, as in tutorials", "fastapi", formats.PREDICT, "/ping",
-            lambda bin_, port: [f"{bin_}/uvicorn", "tutorial:app", "--host", "127.0.0.1", "--port", str(port)],
+            lambda bin_, port: [
+                f"{bin_}/uvicorn", "tutorial:app", "--host", "127.0.0.1", "--port", str(port)
+            ],
         ),
         _peer(
             "Flask + gunicorn, SageMaker style", "flask", formats.CSV, "/ping",

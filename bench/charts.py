@@ -1,6 +1,6 @@
 """The report's charts: small pure functions from figures to inline SVG.
 
-Colours are classes (`ours`, `fast`, `floor`, `peer`), so the page's style sheet decides them for light and dark.
+Colours are classes (`ours`, `fast`, `floor`, `peer`): the style sheet decides them for light and dark.
 """
 
 from __future__ import annotations

@@ -73,6 +73,8 @@ V2 = Format(
     encode=_tensor,
     decode=lambda body: _floats(json.loads(body)["outputs"][0]["data"]),
 )
+OURS = (CSV, JSON, V2)
+
 PREDICT = Format(
     name="json", path="/predict", content_type=JSON.content_type, encode=JSON.encode, decode=JSON.decode
 )

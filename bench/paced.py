@@ -127,6 +127,12 @@ class _Load:
                     self._take(self._by_number[number])
         self.errors += len(self._waiting) + len(self._by_number) - len(self._idle)
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._poll.close()
+        for connection in self._by_number.values():
+            connection.socket.close()
+
     def _send(self) -> None:
         while self._waiting and self._idle:
             connection = self._idle.popleft()
@@ -157,13 +163,16 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(spec: Spec) -> Paced:
     """Send the load and return what was seen after the warm-up; raises OSError."""
-    requests = _read(Path(spec.requests))
+    requests = read_requests(Path(spec.requests))
     load = _Load(spec, requests)
-    load.run(schedule(spec.rate, spec.warm_s, poisson=spec.poisson), time.perf_counter())
-    load.seen.clear()
-    before, begin = cpu_seconds(spec.pid), time.perf_counter()
-    load.run(schedule(spec.rate, spec.seconds, poisson=spec.poisson), begin)
-    took = time.perf_counter() - begin
+    try:
+        load.run(schedule(spec.rate, spec.warm_s, poisson=spec.poisson), time.perf_counter())
+        load.seen.clear()
+        before, begin = cpu_seconds(spec.pid), time.perf_counter()
+        load.run(schedule(spec.rate, spec.seconds, poisson=spec.poisson), begin)
+        took = time.perf_counter() - begin
+    finally:
+        load.close()
     core = (cpu_seconds(spec.pid) - before) / took
     latencies = sorted(latency * 1e3 for _, latency in load.seen)
     return Paced(
@@ -177,7 +186,8 @@ def measure(spec: Spec) -> Paced:
     )
 
 
-def _read(path: Path) -> list[bytes]:
+def read_requests(path: Path) -> list[bytes]:
+    """Read what `wrk.write_requests` wrote."""
     data, requests = path.read_bytes(), list[bytes]()
     while data:
         size, _, rest = data.partition(b"\n")

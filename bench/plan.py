@@ -10,7 +10,7 @@ PAPER_RATE: Final = 3500.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Times in seconds. Peers, an order of magnitude away and slow to start, take part in some rounds only."""
+    """Times in seconds. Peers, far behind and slow to start, take part in some rounds only."""
 
     rounds: int
     peer_rounds: int
@@ -23,6 +23,9 @@ class Plan:
     cold_runs: int
     switch_rounds: int
     limit_s: float
+    formats: tuple[str, ...] = ("csv", "json", "v2")
+    sizes: tuple[int, ...] = (1, 32)
+    """Rows of a request."""
 
     def has_peers(self, number: int) -> bool:
         """Whether peers take part in round `number` (from 0): evenly spread, the first one included."""
@@ -53,5 +56,5 @@ QUICK: Final = Plan(
 # For tests: everything is touched, nothing is measured well.
 TINY: Final = Plan(
     rounds=1, peer_rounds=0, warm_s=0, one_s=1, many_s=1, floor_s=1, paced_s=0.3, paced_rounds=1, cold_runs=1,
-    switch_rounds=0, limit_s=60.0,
+    switch_rounds=0, limit_s=60.0, formats=("csv",), sizes=(1,),
 )  # fmt: skip

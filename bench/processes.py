@@ -1,4 +1,4 @@
-"""Servers under measurement: started on a core of their own, looked at from outside, ended with all they started."""
+"""Servers under measurement: on a core of their own, seen from outside, ended with all they started."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Served:
         self._log = log
         self._stream: IO[bytes] = log.open("wb")
         begin = time.perf_counter()
-        # Children inherit the core; set here and not in the child, where code between fork and exec is fragile.
+        # Children inherit the core; code of ours between fork and exec would be fragile.
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {core})
         try:

@@ -1,6 +1,6 @@
 """Writes a run's document as bench.json, report.md and report.html.
 
-Built from the document alone, so any run can be drawn again: `python -m bench.report reports/bench/bench.json`.
+Built from the document alone, so any run can be drawn again: `python -m bench.report …/bench.json`.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def figure(target: Mapping[str, Any]) -> str:
     """Return what was found, with its unit."""
     found = target["found"]
     if found is None:
-        return "–"
+        return "-"
     if target["name"].startswith("share") or target["name"].startswith("with"):
         return f"{found:.2f}"
     if target["name"].startswith("times"):
-        return f"{found:,.1f} ×"
+        return f"{found:,.1f} times"
     return f"{charts.short(found)} {target['unit']}".strip()
 
 
@@ -76,9 +76,11 @@ def wanted(target: Mapping[str, Any]) -> str:
 def _view(document: Document) -> dict[str, Any]:
     pair = {ON, OFF}
     found = [item for item in document["candidates"] if item["name"] not in pair]
-    lines = sorted(
-        found, key=lambda item: (item["rows"], _ORDER[item["kind"]], -_best(found, item), -item["rps"])
-    )
+
+    def order(item: Mapping[str, Any]) -> tuple[float, ...]:
+        return item["rows"], _ORDER[item["kind"]], -_best(found, item), -item["rps"]
+
+    lines = sorted(found, key=order)
     ones = [item for item in lines if item["rows"] == 1]
     many = [item for item in lines if item["rows"] != 1]
     named = {item["name"]: item for item in reversed(ones)}
@@ -146,9 +148,9 @@ def colour(item: Mapping[str, Any]) -> str:
 
 
 def _environment(*, html: bool) -> Environment:
-    return Environment(  # noqa: S701 - Markdown has nothing to escape
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=html,
+        autoescape=html,  # noqa: S701 - Markdown
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -46,7 +46,7 @@ class Cores:
 class Runner:
     """One run of the benchmark. `note` is told of what was found, `live` of what goes on."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords
         self,
         place: Place,
         plan: Plan,
@@ -196,12 +196,13 @@ class Runner:
                         self._peer(peer, number)
                     elif peer.name not in self.book.left_out:
                         self.leave_out(peer.name, f"round {number + 1} and later: the time was used up")
+            self._note(f"round {number + 1} of {self.plan.rounds} is done")
             if self.late:
-                self._note(f"the time was used up in round {number + 1}")
+                self._note("the time is used up")
                 return
 
-    def measure(
-        self, name: str, served: Served, spoken: Format, size: int, number: int, seconds: int
+    def measure(  # noqa: PLR0913 - what, how, how long
+        self, name: str, served: Served, spoken: Format, size: int, *, number: int, seconds: int
     ) -> None:
         """Let the load generator at a server, once."""
         self._live(f"round {number + 1} of {self.plan.rounds}: {name}, {spoken.name}, {size} rows")
@@ -212,16 +213,16 @@ class Runner:
         with ExitStack() as stack:
             floor = stack.enter_context(self.start(candidates.floor(self._answers)))
             ours = [(item.name, stack.enter_context(self.start(item))) for item in self.ours]
-            for spoken in (formats.CSV, formats.JSON, formats.V2):
+            for spoken in [each for each in formats.OURS if each.name in self.plan.formats]:
                 speakers = [(name, served) for name, served in ours if spoken in self._spoken[name]]
                 if not speakers:
                     continue
                 empty = replace(spoken, path=f"{spoken.path}?{spoken.name}")
-                self.measure(candidates.FLOOR, floor, empty, 1, number, self.plan.floor_s)
-                for size, seconds in zip(SIZES, (self.plan.one_s, self.plan.many_s), strict=True):
+                self.measure(candidates.FLOOR, floor, empty, 1, number=number, seconds=self.plan.floor_s)
+                for size, seconds in zip(self.plan.sizes, (self.plan.one_s, self.plan.many_s), strict=False):
                     for name, served in speakers:
                         self._warm(served, spoken, size)
-                        self.measure(name, served, spoken, size, number, seconds)
+                        self.measure(name, served, spoken, size, number=number, seconds=seconds)
             self.book.rss_mib[candidates.FLOOR].append(floor.memory_mib())
             self.book.cold_s[candidates.FLOOR].append(floor.cold_s)
             for name, served in ours:
@@ -236,7 +237,7 @@ class Runner:
             return
         try:
             with self.start(candidate) as served:
-                self.measure(candidate.name, served, formats.CSV, 1, number, self.plan.floor_s)
+                self.measure(candidate.name, served, formats.CSV, 1, number=number, seconds=self.plan.floor_s)
                 self.book.rss_mib[candidate.name].append(served.memory_mib())
                 self.book.cold_s[candidate.name].append(served.cold_s)
         except StartError as error:
@@ -249,9 +250,9 @@ class Runner:
         try:
             with self.start(peer) as served:
                 self.check(served, spoken)
-                for size, seconds in zip(SIZES, (self.plan.one_s, self.plan.many_s), strict=True):
+                for size, seconds in zip(self.plan.sizes, (self.plan.one_s, self.plan.many_s), strict=False):
                     self._warm(served, spoken, size)
-                    self.measure(peer.name, served, spoken, size, number, seconds)
+                    self.measure(peer.name, served, spoken, size, number=number, seconds=seconds)
                 # The first start compiles its modules: that is installing, not starting.
                 if number or self.plan.peer_rounds == 1:
                     self.book.cold_s[peer.name].append(served.cold_s)
@@ -268,7 +269,9 @@ class Runner:
             for candidate in both:
                 with self.start(candidate) as served:
                     self._warm(served, formats.CSV, 1)
-                    self.measure(candidate.name, served, formats.CSV, 1, number, self.plan.one_s)
+                    self.measure(
+                        candidate.name, served, formats.CSV, 1, number=number, seconds=self.plan.one_s
+                    )
                     self.book.rss_mib[candidate.name].append(served.memory_mib())
 
     def _pace(self, name: str, served: Served, arrivals: str) -> None:

@@ -87,19 +87,23 @@ def evaluate(book: Book) -> list[Target]:
     lead = FAST if FAST in names else XGBOOST
     ones = [item for item in summaries if item.name == lead and item.rows == 1]
     many = [item for item in summaries if item.name == lead and item.rows == 32]
+    p95 = Target(name="p95, 64 connections", want=3, unit="ms", at_most=True)
+    p99 = Target(name="p99, 64 connections", want=5, unit="ms", at_most=True)
+    rows = Target(name="32-row requests", want=200_000, unit="rows/s")
+    default = Target(name="times MLServer's default", want=80, aim=120)
     return [
         _floor_share(book, summaries, XGBOOST, Target(name="share of an empty answer, XGBoost", want=0.35)),
-        _floor_share(book, summaries, FAST, Target(name="share of an empty answer, fast predictor", want=0.55)),
+        _floor_share(book, summaries, FAST, Target(name="share of an empty answer, fast", want=0.55)),
         _best_peer(book, summaries, lead),
-        _over_peer(book, summaries, lead, MLSERVER, Target(name="times MLServer's default", want=80, aim=120)),
+        _pick(default, _peer_ratios(book, summaries, lead, MLSERVER)),
         *_paced(book, lead),
-        _worst(ones, lambda item: item.p95_ms, Target(name="p95, 64 connections", want=3, unit="ms", at_most=True)),
-        _worst(ones, lambda item: item.p99_ms, Target(name="p99, 64 connections", want=5, unit="ms", at_most=True)),
-        _worst(many, lambda item: item.rps * 32, Target(name="32-row requests", want=200_000, unit="rows/s")),
+        _worst(ones, lambda item: item.p95_ms, p95),
+        _worst(ones, lambda item: item.p99_ms, p99),
+        _worst(many, lambda item: item.rps * 32, rows),
         _pair(book, GRPC, GRPC_FLOOR, "grpc", Target(name="share of an empty gRPC answer", want=0.5)),
         *_footprint(book, summaries),
         _pair(book, ON, OFF, "csv", Target(name="with capture, metrics, logs and traces on", want=0.8)),
-    ]  # fmt: skip
+    ]
 
 
 def _with(target: Target, found: float | None, where: str = "") -> Target:
@@ -138,10 +142,6 @@ def _peer_ratios(book: Book, summaries: Sequence[Summary], lead: str, peer: str)
             if ratio is not None:
                 found.append((ratio, f"{spoken} against {peer}"))
     return found
-
-
-def _over_peer(book: Book, summaries: Sequence[Summary], lead: str, peer: str, target: Target) -> Target:
-    return _pick(target, _peer_ratios(book, summaries, lead, peer))
 
 
 def _best_peer(book: Book, summaries: Sequence[Summary], lead: str) -> Target:

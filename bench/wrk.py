@@ -71,12 +71,10 @@ def write_requests(path: Path, requests: Sequence[bytes]) -> None:
     path.write_bytes(b"".join(b"%d\n" % len(request) + request for request in requests))
 
 
-def command(
-    wrk: str, script: Path, requests: Path, port: int, seconds: float, connections: int = CONNECTIONS
-) -> list[str]:
+def command(wrk: str, script: Path, requests: Path, port: int, seconds: float) -> list[str]:
     """Return the command line; wrk takes whole seconds only."""
     duration = f"{max(1, round(seconds))}s"
-    load = ["-t1", f"-c{connections}", f"-d{duration}", "--timeout", "5s"]
+    load = ["-t1", f"-c{CONNECTIONS}", f"-d{duration}", "--timeout", "5s"]
     return [wrk, *load, "-s", str(script), f"http://127.0.0.1:{port}", "--", str(requests)]
 
 
