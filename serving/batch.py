@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # A turn may bring more rows than this: then the call is made before the turn ends.
 FULL: Final = 1024
+_NAN: Final = float("nan")
 
 
 class Request(Protocol):
@@ -108,7 +109,10 @@ class Batcher:
         offset = start * size
         try:
             for row in rows:
-                pack(buffer, offset, *row)
+                try:
+                    pack(buffer, offset, *row)
+                except struct.error:
+                    pack(buffer, offset, *with_nan(row))
                 offset += size
         except (struct.error, TypeError, OverflowError):
             return False
@@ -129,7 +133,7 @@ class Batcher:
             try:
                 matrix = self.model.prepare(rows)
             except PreprocessError as error:
-                raise _refusal(error) from error
+                raise refusal(error) from error
             start = self._reserve(len(rows))
             self._matrix[start : start + len(rows)] = matrix
         else:
@@ -137,6 +141,20 @@ class Batcher:
         self._wait(request, reply, len(rows))
         if self.shadow is not None:
             self.shadow.take(request, rows)
+
+    def packed(self, rows: Sequence[formats.Row]) -> NDArray[np.float32] | None:
+        """Return a matrix of rows of a plain model, or None if one is not all numbers."""
+        matrix = np.empty((len(rows), self.model.width), dtype=np.float32)
+        buffer, size, pack = matrix.data, self._size, self._pack
+        try:
+            for number, row in enumerate(rows):
+                try:
+                    pack(buffer, number * size, *row)
+                except struct.error:
+                    pack(buffer, number * size, *with_nan(row))
+        except (struct.error, TypeError, OverflowError):
+            return None
+        return matrix
 
     def take_matrix(self, request: Request, reply: Reply, matrix: NDArray[np.float32]) -> None:
         """Take rows as a matrix of numbers, of the right width; raises `RequestError`."""
@@ -173,9 +191,10 @@ class Batcher:
         finally:
             if self._room > FULL:
                 self._make_room(FULL)
-        self._answer(waiting, batch, begun)
+        self.answer(waiting, batch, begun)
 
-    def _answer(self, waiting: Sequence[_Waiting], batch: Batch, begun: float) -> None:
+    def answer(self, waiting: Sequence[_Waiting], batch: Batch, begun: float) -> None:
+        """Answer those whose predictions are in the batch, and count; `begun` is when their wait ended."""
         for request, reply, start, stop in waiting:
             reply.send(request, batch, start, stop)
         done = time.perf_counter()
@@ -196,7 +215,7 @@ class Batcher:
     ) -> None:
         """Find whose rows cannot be prepared, and answer the others."""
         if len(waiting) == 1:
-            waiting[0][0].fail(_refusal(error))
+            waiting[0][0].fail(refusal(error))
             return
         for request, reply, start, stop in waiting:
             self._rows.extend(rows[start:stop])
@@ -227,6 +246,12 @@ class Batcher:
             self.flush()
 
 
-def _refusal(error: PreprocessError) -> RequestError:
-    row = None if error.row is None else error.row + 1
+def with_nan(row: formats.Row) -> formats.Row:
+    """Return a row with NaN for None."""
+    return [_NAN if value is None else value for value in row]
+
+
+def refusal(error: PreprocessError, before: int = 0) -> RequestError:
+    """Return the answer to a value that is refused, in rows of which `before` others came first."""
+    row = None if error.row is None else before + error.row + 1
     return RequestError(400, error.reason, row=row, column=error.column)

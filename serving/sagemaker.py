@@ -15,6 +15,7 @@ from bundle.format import BundleError
 from serving import formats, log
 from serving.errors import RequestError
 from serving.formats import choose_answer, request_type
+from serving.large import LARGE, Large, read_csv, read_json
 from serving.model import NoModelError
 from serving.responses import CSV, JSON
 from serving.routes import GET, POST, Route, at_once
@@ -65,6 +66,7 @@ class SageMaker:
         self._writable = (
             settings.models_dir is not None if settings.models_api is None else settings.models_api
         )
+        self._large = Large()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def route(self, path: str) -> Route | None:
@@ -105,8 +107,7 @@ class SageMaker:
         head.identity = entry.identity
         return self._plan(head, entry)
 
-    @staticmethod
-    def _plan(head: Head, entry: Entry) -> Plan:
+    def _plan(self, head: Head, entry: Entry) -> Plan:
         """Plan to answer the requests with this head from one model; raises `RequestError`."""
         headers = head.headers
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -118,9 +119,13 @@ class SageMaker:
         quick, careful = (
             (reader.quick_csv, reader.csv) if content_type is CSV else (reader.quick_json, reader.json)
         )
-        take_numbers, take = batcher.take_numbers, batcher.take
+        read = read_csv if content_type is CSV else read_json
+        take_numbers, take, large = batcher.take_numbers, batcher.take, self._large
 
         def run(exchange: Exchange) -> None:
+            if len(exchange.body) >= LARGE:
+                large.take(exchange, reply, batcher, read(batcher, exchange.body))
+                return
             rows = quick(exchange.body)
             if rows is None or not take_numbers(exchange, reply, rows):
                 take(exchange, reply, careful(exchange.body))

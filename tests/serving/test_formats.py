@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundle import values
 from bundle.format import Column
 from serving import formats
 from serving.errors import RequestError
@@ -38,9 +39,23 @@ def test_quick_csv_never_reads_what_csv_refuses(text: str) -> None:
     quick = READER.quick_csv(body)
     if quick is None or any(len(row) != 2 for row in quick):
         return
-    assert [[float(field) for field in row] for row in READER.csv(body)] == [
-        [float(v) for v in row] for row in quick
-    ]
+    careful = [[values.number(field) for field in row] for row in READER.csv(body)]
+    assert np.array_equal(careful, [[values.number(value) for value in row] for row in quick], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b",2\n1,", [[None, 2], [1, None]]),
+        (b",\r\n,\r\n", [[None, None], [None, None]]),
+        (b"1,,,2", [[1, None, None, 2]]),
+        (b",,,", [[None, None, None, None]]),
+        (b"\n1,2", [[], [1, 2]]),  # packing finds that the first has no values
+        (b"1,2\n\n1,2", [[1, 2], [], [1, 2]]),
+    ],
+)
+def test_quick_csv_reads_missing_values(body: bytes, rows: list[list[Any]]) -> None:
+    assert READER.quick_csv(body) == rows
 
 
 @pytest.mark.parametrize(
