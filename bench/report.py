@@ -97,7 +97,7 @@ def _view(document: Document) -> dict[str, Any]:
         "short": charts.short,
         "colour": colour,
         "minutes": document["seconds"] / 60,
-        "shares": {(item["name"], item["format"]): item["share"] for item in document["shares_of_floor"]},
+        "shares": {(item["name"], item["format"]): item for item in document["shares_of_floor"]},
         "chart_rps": charts.bars(
             [charts.Bar(_label(x), x["rps"], f"{x['rps']:,.0f}", colour(x)) for x in ones],
             "Requests a second, one row",

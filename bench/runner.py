@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SIZES: Final = (1, 32)
 _SETTLE_S: Final = 0.3
+_ERRORS: Final = 0.01  # above this share of all answers, errors are told at once
 
 
 class CheckError(Exception):
@@ -135,6 +137,8 @@ class Runner:
             except StartError as error:
                 self.leave_out(candidate.name, str(error))
                 self.ours.remove(candidate)
+        if "grpc_port" not in self.settings:
+            self.leave_out(targets.GRPC, "the server has no gRPC")
         if not any(self._spoken.values()):
             raise CheckError("our own server answers nothing as it should")
 
@@ -311,9 +315,10 @@ class Runner:
         self._answers.by_target.setdefault(f"{spoken.path}?{spoken.name}", answer)
 
     def _requests(self, spoken: Format, size: int) -> Path:
-        path = self.place.work / f"requests-{spoken.name}-{size}-{spoken.path.replace('/', '_')}"
+        requests = [spoken.request(rows) for rows, _ in self.place.sample.batches(size)]
+        # Named by what is in it: formats of the same name and path can differ in the body.
+        path = self.place.work / f"requests-{hashlib.sha256(requests[0]).hexdigest()[:16]}"
         if not path.exists():
-            requests = [spoken.request(rows) for rows, _ in self.place.sample.batches(size)]
             wrk.write_requests(path, requests)
         return path
 
@@ -333,6 +338,8 @@ class Runner:
         ended = self._on_load_core(self._argv(served, requests, seconds), seconds + 30.0)
         load = wrk.parse(ended.stdout, ended.stderr)
         used = served.cpu_seconds() - before
+        if load.errors > _ERRORS * load.requests:
+            self._note(f"{name}, {of[0]}, {of[1]} rows: {load.errors:,} errors in {load.requests:,} answers")
         spoken, rows, number = of
         self.book.measurements.append(
             Measurement(

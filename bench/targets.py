@@ -58,8 +58,14 @@ def document(book: Book) -> dict[str, Any]:
     """Return what `bench.json` has of targets and comparisons."""
     summaries = book.summaries()
     ours = [item for item in summaries if item.kind == "ours" and item.rows == 1]
+    floors = {item.format: item.cpu_us_per_request for item in summaries if item.name == FLOOR}
     shares = [
-        {"name": item.name, "format": item.format, "share": share}
+        {
+            "name": item.name,
+            "format": item.format,
+            "share": share,
+            "cpu_share": floors[item.format] / max(item.cpu_us_per_request, 1e-9),
+        }
         for item in ours
         if (share := book.ratio((item.name, item.format, 1), (FLOOR, item.format, 1))) is not None
     ]
