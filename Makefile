@@ -33,10 +33,10 @@ test: .venv/.dev .venv-serving/.done ## Install, then run every test
 test-fast: .venv/.dev .venv-serving/.done ## The tests that do not run the whole loop
 	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not loop"
 
-bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk (about 16 minutes)
+bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk (about 13 minutes)
 	@UV=$(UV) $(RUN) -m bench
 
-bench-quick: .venv/.demo .venv-serving/.done ## Measure the model server alone (about 3 minutes)
+bench-quick: .venv/.demo .venv-serving/.done ## Measure the model server alone (about 2 minutes)
 	@UV=$(UV) $(RUN) -m bench --plan quick
 
 lint: .venv/.dev ## Style, format and strict types

@@ -35,13 +35,16 @@ class Plan:
 
     def expected_s(self, ours: int, peers: int) -> float:
         """Return about how long it takes with so many candidates; starts of peers are guesses."""
-        one = ours * (self.warm_s + self.one_s) + self.floor_s
-        many = ours * (self.warm_s + self.many_s)
-        rounds = self.rounds * (3 * (one + many) + ours * 3 + self.floor_s + 1)
-        per_peer = 2 * self.warm_s + self.one_s + self.many_s + 13
-        paced = ours * (self.paced_rounds + 1) * (self.paced_s + 4)
-        others = ours * self.cold_runs * 2 + self.switch_rounds * 2 * (self.warm_s + self.one_s) + 15
-        install = 15 + 6 * peers if peers else 5
+        each = 0.5  # seconds around every measurement
+        warm = self.warm_s + each
+        spoken = self.floor_s + each + ours * (warm + self.one_s)
+        if len(self.sizes) > 1:
+            spoken += ours * (warm + self.many_s)
+        rounds = self.rounds * (len(self.formats) * spoken + 2 * self.floor_s + ours)
+        per_peer = 2 * warm + self.one_s + self.many_s + 8
+        paced = ours * (self.paced_rounds + 1) * (self.paced_s + min(2.0, self.paced_s) + 1)
+        others = 5 + ours * self.cold_runs + self.switch_rounds * 2 * (warm + self.one_s + 1)
+        install = 5 * peers if self.peer_rounds else 0
         return install + rounds + self.peer_rounds * peers * per_peer + paced + others
 
 
