@@ -52,12 +52,16 @@ class Server:
     async def start(self, handler: Handler) -> int:
         """Listen, and hand requests to `handler`; return the port; raises `OSError`."""
         loop = asyncio.get_running_loop()
-        self._handler = handler
+        self.attach(handler)
         self._listener = await loop.create_server(
             self._accept, self.settings.host, self.settings.port, backlog=2048
         )
         self._tick()
         return int(self._listener.sockets[0].getsockname()[1])
+
+    def attach(self, handler: Handler) -> None:
+        """Have requests answered by `handler`."""
+        self._handler = handler
 
     def handle(self, exchange: Exchange) -> None:
         """Have a request answered."""
