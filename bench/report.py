@@ -23,6 +23,7 @@ Document = dict[str, Any]
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MARKS: Final = {"reached": "✓", "missed": "✗", "not measured": "·"}
+_BUSY: Final = 1.0
 _ORDER: Final = {"floor": 0, "ours": 1, "peer": 2}
 
 
@@ -41,7 +42,19 @@ def headlines(document: Document) -> str:
         f"  {_MARKS[item['outcome']]} {item['name']:<42} {figure(item):>16}   {wanted(item)}"
         for item in document["targets"]
     ]
-    return "\n".join(lines)
+    said = disturbed(document["environment"])
+    return "\n".join([*lines, *([f"  ! {said}"] if said else [])])
+
+
+def disturbed(environment: Mapping[str, Any]) -> str:
+    """Return a warning when others used the machine as the run began, else nothing."""
+    load = environment["load_average"][0]
+    if load < _BUSY:
+        return ""
+    return (
+        f"The machine was busy (load average {load:g} before the run): requests/s and latencies are worse than "
+        "they would be, and ratios of requests/s are rough. CPU time a request moves least."
+    )
 
 
 def markdown(document: Document) -> str:
@@ -91,6 +104,7 @@ def _view(document: Document) -> dict[str, Any]:
         "ones": ones,
         "many": many,
         "pair": [item for item in document["candidates"] if item["name"] in pair],
+        "warning": disturbed(document["environment"]),
         "marks": _MARKS,
         "figure": figure,
         "wanted": wanted,

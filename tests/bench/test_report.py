@@ -85,6 +85,12 @@ def test_headlines_name_every_target(document: dict[str, Any]) -> None:
     assert any("0.40" in line and "≥ 0.35" in line for line in lines)
 
 
+def test_a_busy_machine_is_told(document: dict[str, Any]) -> None:
+    assert "busy" not in report.page(document)
+    document["environment"]["load_average"] = [5.0, 5.0, 5.0]
+    assert all("busy" in said(document) for said in (report.page, report.markdown, report.headlines))
+
+
 def test_charts_stand_without_data() -> None:
     assert not charts.bars([], "nothing")
     assert not charts.spreads([charts.Spread("a", 0.0, 0.0, 0.0, "ours")], "nothing")
