@@ -58,6 +58,6 @@ QUICK: Final = Plan(
 )  # fmt: skip
 # For tests: everything is touched, nothing is measured well.
 TINY: Final = Plan(
-    rounds=1, peer_rounds=0, warm_s=0, one_s=1, many_s=1, floor_s=1, paced_s=0.3, paced_rounds=1, cold_runs=1,
+    rounds=1, peer_rounds=0, warm_s=0, one_s=1, many_s=1, floor_s=1, paced_s=0.3, paced_rounds=0, cold_runs=1,
     switch_rounds=0, limit_s=60.0, formats=("csv",), sizes=(1,),
 )  # fmt: skip

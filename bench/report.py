@@ -52,8 +52,8 @@ def disturbed(environment: Mapping[str, Any]) -> str:
     if load < _BUSY:
         return ""
     return (
-        f"The machine was busy (load average {load:g} before the run): requests/s and latencies are worse than "
-        "they would be, and ratios of requests/s are rough. CPU time a request moves least."
+        f"The machine was busy (load average {load:g} before the run): requests/s and latencies are worse "
+        "than they would be, and ratios of requests/s are rough. CPU time a request moves least."
     )
 
 
