@@ -47,7 +47,7 @@ async def _serve(chosen: settings.Settings) -> int:
         loop.add_signal_handler(number, stop.set)
     server = Server(chosen, Metrics())
     models = Models(chosen, server.metrics)
-    app = App(server, models, [SageMaker(models, chosen)])
+    app = App(server, models, [SageMaker(models, chosen, server.heads)])
     try:
         port = await server.start(app)
     except OSError as error:

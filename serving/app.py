@@ -41,12 +41,17 @@ class App:
                 plan = self._plan(exchange.head)
                 exchange.identity = exchange.head.identity
             plan(exchange)
-        except RequestError as error:
-            exchange.identity = exchange.head.identity or exchange.identity
-            exchange.fail(error)
         except Exception as error:  # noqa: BLE001  a defect must cost one request, not the process
+            exchange.identity = exchange.head.identity or exchange.identity
+            self.failed(exchange, error)
+
+    @staticmethod
+    def failed(exchange: Exchange, error: Exception) -> None:
+        """Answer a request that is refused, or met a defect."""
+        if not isinstance(error, RequestError):
             log.error("internal error", error, route=exchange.head.route)
-            exchange.fail(RequestError(500, "internal error"))
+            error = RequestError(500, "internal error")
+        exchange.fail(error)
 
     def _plan(self, head: Head) -> Plan:
         """Find what answers requests with this head, and keep it with the head; raises `RequestError`."""

@@ -202,11 +202,13 @@ class Batcher:
         rows = len(batch.predictions)
         metrics.rows += rows
         metrics.batch_rows.observe(rows)
-        queue = metrics.queue_seconds.observe
-        for request, reply, _, _ in waiting:
-            started = request.started
-            queue(begun - started)
-            reply.seconds.observe(done - started)
+        metrics.queue_seconds.observe_all([begun - item[0].started for item in waiting])
+        seconds = [done - item[0].started for item in waiting]
+        if len({item[1] for item in waiting}) == 1:
+            waiting[0][1].seconds.observe_all(seconds)
+        else:
+            for item, value in zip(waiting, seconds, strict=True):
+                item[1].seconds.observe(value)
         if self.observer is not None:
             self.observer.observe(self.model, [Waiting(*item) for item in waiting], batch)
 

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._offers_upgrade = False
         self._same_request = True  # no other has begun in this piece of data
         self._parser: httptools.HttpRequestParser | None = None
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to read requests."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._parser = httptools.HttpRequestParser(self)
         self.server.connections.add(self)
 
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
                 # One whole request, whose head the parser has read before: it need not read it again.
                 exchange = Exchange(self, head, data[end:])
                 self.pending.append(exchange)
-                self.server.handle(exchange)
+                self.server.handle_known(exchange, head)
                 return
             self._message = data
         self._held += data
@@ -106,14 +106,14 @@ class Connection(asyncio.Protocol):
         """The client does not take its answers: take no more of its requests."""
         self._choked = True
         self.since = self.server.clock
-        if self._transport is not None:
-            self._transport.pause_reading()
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._choked = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
             asyncio.get_running_loop().call_soon(self._parse)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  why it ended changes nothing
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self.pending.clear()
         self._parser = None  # it refers to this object: a cycle
-        self._transport = None
+        self.transport = None
         self.server.connections.discard(self)
 
     # Called by the parser.
@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def send(self) -> None:
         """Send the answers whose turn has come."""
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         pending = self.pending
@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Close the connection if it has been too long in its present state."""
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         age = now - self.since
@@ -310,15 +310,15 @@ class Connection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request is arriving, being answered, or its answer is still on the way out."""
-        transport = self._transport
+        transport = self.transport
         return transport is not None and (
             self._receiving or bool(self.pending) or transport.get_write_buffer_size() > 0
         )
 
     def close(self) -> None:
         """Close the connection once what was written has been sent."""
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _expect(self, expectation: bytes) -> None:
         if expectation.lower() != b"100-continue":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from serving.responses import JSON
@@ -47,7 +48,7 @@ class Exchange:
         self.body = body
         self.keep_alive = head.keep_alive
         self.identity = head.identity
-        self.started = connection.server.time()
+        self.started = perf_counter()
         self.answer: bytes | None = None
 
     def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
@@ -67,6 +68,28 @@ class Exchange:
         server.count(self, status)
         if pending and pending[0] is self:
             connection.send()
+
+    def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:
+        """Answer a prediction request, with the shortest way for the usual case.
+
+        `heads` are those that `Heads.usual` keeps for the content type and this identity.
+        """
+        connection = self.connection
+        pending, transport, server = connection.pending, connection.transport, connection.server
+        if len(pending) != 1 or transport is None or not self.keep_alive or server.draining:
+            self.respond(200, content_type, body)
+            return
+        length = len(body)
+        head = heads.get(length)
+        if head is None:
+            head = heads[length] = server.heads.head(
+                200, content_type, length, close=False, extra=self.identity
+            )
+        pending.clear()
+        connection.since = server.clock
+        server.count(self, 200)
+        self.answer = answer = head + body
+        transport.write(answer)
 
     def fail(self, error: RequestError) -> None:
         """Answer with the reason of a refusal."""

@@ -34,6 +34,12 @@ class Histogram:
         if len(values) >= _MOST_VALUES:
             self._sort()
 
+    def observe_all(self, values: list[float]) -> None:
+        """Count many values."""
+        self._values += values
+        if len(self._values) >= _MOST_VALUES:
+            self._sort()
+
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """Give the histogram's samples; `labels` is empty or ends with a comma."""
         self._sort()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from serving.batch import Reply
     from serving.model import Model
     from serving.observe import Observer
     from serving.settings import Settings
@@ -34,6 +35,7 @@ class Entry:
         self.identity = responses.identity(loaded.name, loaded.version, loaded.digest)
         self.metrics = ModelMetrics({"name": loaded.name, "version": loaded.version, "digest": loaded.digest})
         self.batcher = Batcher(loaded, self.metrics)
+        self.replies: dict[object, Reply] = {}  # of each format, for whoever makes them
 
 
 class Models:

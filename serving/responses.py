@@ -31,6 +31,7 @@ class Heads:
         self._date = b""
         self._second = 0
         self._heads: dict[tuple[int, bytes, int, bool, bytes], bytes] = {}
+        self._usual: dict[tuple[bytes, bytes], dict[int, bytes]] = {}
         self.tick()
 
     def tick(self) -> None:
@@ -40,6 +41,12 @@ class Heads:
             self._second = second
             self._date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second)).encode()
             self._heads.clear()
+            for heads in self._usual.values():
+                heads.clear()
+
+    def usual(self, content_type: bytes, extra: bytes) -> dict[int, bytes]:
+        """Return where heads of status 200 are kept by length for `Exchange.deliver`; emptied in time."""
+        return self._usual.setdefault((content_type, extra), {})
 
     def head(self, status: int, content_type: bytes, length: int, close: bool, extra: bytes) -> bytes:
         """Return a head with its empty line; `extra` is whole header lines."""

@@ -24,10 +24,11 @@ from serving.settings import MODEL_NAME
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from serving.batch import Batch
+    from serving.batch import Batch, Reply
     from serving.exchange import Exchange, Head
     from serving.metrics import Histogram
     from serving.models import Entry, Models
+    from serving.responses import Heads
     from serving.routes import Plan
     from serving.settings import Settings
 
@@ -38,30 +39,36 @@ _PAGE: Final = 100
 class CsvReply:
     """Answers with a line for each row."""
 
-    def __init__(self, seconds: Histogram) -> None:
+    def __init__(self, seconds: Histogram, heads: dict[int, bytes]) -> None:
         self.seconds = seconds
+        self._heads = heads
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
-        request.respond(200, CSV, formats.csv_answer(batch.tokens[start:stop]))
+        tokens = batch.tokens
+        one = stop - start == 1
+        body = tokens[start] + b"\n" if one else formats.csv_answer(tokens[start:stop])
+        request.deliver(self._heads, CSV, body)
 
 
 class JsonReply:
     """Answers with `{"predictions": […]}`."""
 
-    def __init__(self, seconds: Histogram) -> None:
+    def __init__(self, seconds: Histogram, heads: dict[int, bytes]) -> None:
         self.seconds = seconds
+        self._heads = heads
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
-        request.respond(200, JSON, formats.json_answer(batch.tokens[start:stop]))
+        request.deliver(self._heads, JSON, formats.json_answer(batch.tokens[start:stop]))
 
 
 class SageMaker:
     """The routes of SageMaker's contract for containers of one and of several models."""
 
-    def __init__(self, models: Models, settings: Settings) -> None:
+    def __init__(self, models: Models, settings: Settings, heads: Heads) -> None:
         self._models = models
+        self._heads = heads
         self._root = settings.models_dir
         self._writable = (
             settings.models_dir is not None if settings.models_api is None else settings.models_api
@@ -114,7 +121,7 @@ class SageMaker:
             raise RequestError(415, "Content-Encoding: only identity is understood")
         content_type = request_type(headers.get(b"content-type", b""))
         wanted = choose_answer(content_type, headers.get(b"accept", b""))
-        reply = (CsvReply if wanted is CSV else JsonReply)(entry.metrics.seconds("sagemaker"))
+        reply = self._reply(entry, wanted)
         batcher, reader = entry.batcher, entry.model.reader
         quick, careful = (
             (reader.quick_csv, reader.csv) if content_type is CSV else (reader.quick_json, reader.json)
@@ -131,6 +138,15 @@ class SageMaker:
                 take(exchange, reply, careful(exchange.body))
 
         return run
+
+    def _reply(self, entry: Entry, content_type: bytes) -> Reply:
+        """Return the reply of a model and a format: one, so that what it answers is counted at once."""
+        reply = entry.replies.get(content_type)
+        if reply is None:
+            kind = CsvReply if content_type is CSV else JsonReply
+            heads = self._heads.usual(content_type, entry.identity)
+            reply = entry.replies[content_type] = kind(entry.metrics.seconds("sagemaker"), heads)
+        return reply
 
     # The models themselves.
 

@@ -30,6 +30,10 @@ class Handler(Protocol):
         """Answer now, or keep the exchange and answer later."""
         ...
 
+    def failed(self, exchange: Exchange, error: Exception) -> None:
+        """Answer a request whose plan raised this."""
+        ...
+
 
 class Server:
     """Accepts connections and hands their requests to a handler, until it is drained."""
@@ -68,6 +72,20 @@ class Server:
         self.in_flight += 1
         if self._handler is not None:
             self._handler.handle(exchange)
+
+    def handle_known(self, exchange: Exchange, head: Head) -> None:
+        """Have a request answered, whose head most likely has its plan."""
+        self.in_flight += 1
+        plan, handler = head.plan, self._handler
+        if handler is None:
+            return
+        if plan is None:
+            handler.handle(exchange)
+            return
+        try:
+            plan(exchange)
+        except Exception as error:  # noqa: BLE001  a defect must cost one request, not the process
+            handler.failed(exchange, error)
 
     def forget_heads(self) -> None:
         """Forget what was worked out for the heads of requests: the models have changed."""

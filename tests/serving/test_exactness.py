@@ -89,7 +89,7 @@ async def answers(directory: Path, choice: Choice, messages: list[bytes]) -> tup
     chosen = Settings(model_dir=directory, predictor=choice)
     server = Server(chosen, Metrics())
     models = Models(chosen, server.metrics)
-    server.attach(App(server, models, [SageMaker(models, chosen)]))
+    server.attach(App(server, models, [SageMaker(models, chosen, server.heads)]))
     entry = await models.load("", directory)
     models.set_ready()
     bodies: list[bytes] = []
