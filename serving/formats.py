@@ -56,6 +56,7 @@ class Reader:
             count += text.count(b"\n")
             self.check_rows(count)
             text = text.replace(b"\n", b"],[")
+        rows: list[Row]
         try:
             rows = orjson.loads(b"[[%b]]" % text)
         except orjson.JSONDecodeError:
@@ -64,7 +65,7 @@ class Reader:
             except orjson.JSONDecodeError:
                 return None
         # Brackets that were in the lines make other rows of them, or values that nobody packs.
-        return cast("list[Row]", rows) if len(rows) == count else None
+        return rows if len(rows) == count else None
 
     def csv(self, body: bytes) -> list[Row]:
         """Return the rows of a CSV body; raises `RequestError`. The values themselves are not checked."""
@@ -103,7 +104,8 @@ class Reader:
             if not document or len(document) > self._max_rows:
                 return None
             if type(document[0]) is not dict:
-                return cast("list[Row]", document)
+                rows: list[Row] = document
+                return rows
             width = len(self._names)
             if any(len(instance) != width for instance in document):
                 return None
