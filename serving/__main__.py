@@ -23,6 +23,7 @@ from serving.model import NoModelError
 from serving.models import Models
 from serving.sagemaker import SageMaker
 from serving.server import Server
+from serving.v2 import V2
 
 
 def main() -> int:
@@ -47,7 +48,7 @@ async def _serve(chosen: settings.Settings) -> int:
         loop.add_signal_handler(number, stop.set)
     server = Server(chosen, Metrics())
     models = Models(chosen, server.metrics)
-    app = App(server, models, [SageMaker(models, chosen, server.heads)])
+    app = App(server, models, [SageMaker(models, chosen, server.heads), V2(models, server)])
     try:
         port = await server.start(app)
     except OSError as error:

@@ -86,7 +86,7 @@ class App:
             route = protocol.route(text)
             if route is not None:
                 return route
-        raise RequestError(404, "no such path; there are /ping, /invocations, /models and /metrics")
+        raise RequestError(404, "no such path; there are /ping, /invocations, /models, /v2 and /metrics")
 
     def _plan_ping(self, head: Head) -> Plan:
         with contextlib.suppress(RequestError):

@@ -28,6 +28,7 @@ KEPT_HEADERS: Final = frozenset(
         b"content-type",
         b"expect",
         b"host",
+        b"inference-header-content-length",
         b"transfer-encoding",
         b"x-amzn-sagemaker-target-model",
         b"x-model",

@@ -34,7 +34,7 @@ class Model:
         self._preprocessor = Preprocessor.of(manifest)
         self.plain = self._preprocessor.is_identity
         self.reader = formats.Reader(manifest.columns, max_rows, quick=self.plain)
-        self._classes = len(manifest.classes or ()) if manifest.task == "multiclass" else 0
+        self.classes = len(manifest.classes or ()) if manifest.task == "multiclass" else 0
 
     def prepare(self, rows: Sequence[formats.Row]) -> NDArray[np.float32]:
         """Return the model's input for the rows of a request; raises `PreprocessError`."""
@@ -46,7 +46,7 @@ class Model:
             found = self.predict(self.prepare(golden.rows))
         except PreprocessError as error:
             raise BundleError(f"golden.json: a golden row is refused: {error}") from error
-        shape = (len(golden.rows), self._classes) if self._classes else (len(golden.rows),)
+        shape = (len(golden.rows), self.classes) if self.classes else (len(golden.rows),)
         if found.shape != shape:
             raise BundleError(f"model.ubj: gives predictions of shape {found.shape}, want {shape}")
         wanted = np.array(golden.predictions, dtype=np.float64)
