@@ -16,6 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from bundle.format import Column
+from serving import mlflow
 from serving.errors import RequestError
 from serving.responses import CSV, JSON
 
@@ -119,7 +120,7 @@ class Reader:
             document: object = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise RequestError(400, f"malformed JSON: {error}") from error
-        instances = self._instances(document)
+        instances = self._instances(mlflow.instances(document))
         self.check_rows(len(instances))
         rows = [self._values(instance, number) for number, instance in enumerate(instances, start=1)]
         for number, row in enumerate(rows, start=1):
