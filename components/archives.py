@@ -1,7 +1,7 @@
 """Archives of source code that are the same bytes on every machine and at every run.
 
-Pulumi hashes an `AssetArchive` over names and contents only, so a function's archive needs no fixed times; an
-archive that other programs read (the training and the image sources) is built here, sorted and with fixed times.
+Pulumi hashes an `AssetArchive` over names and contents only, so a function's archive needs no fixed times.
+Archives that other programs read (training and image sources) are built here, sorted and with fixed times.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _SOURCE_NAMES: Final = frozenset({"Dockerfile", ".dockerignore"})
 
 
 def source_files(directory: Path, prefix: str = "") -> dict[str, Path]:
-    """Archive name → file for the sources under a directory: no caches, no hidden folders, no build outputs."""
+    """Archive name → file for the sources under a directory, without caches and build outputs."""
     found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
@@ -94,7 +94,7 @@ def asset_archive(files: Mapping[str, Path]) -> pulumi.AssetArchive:
 
 
 def function_files(package: str, *, with_bundle: bool, root: Path = ROOT) -> dict[str, Path]:
-    """The files of one function's archive: its package, `common`, and the bundle's format if it reads bundles."""
+    """The files of one function's archive: its package, `common`, the bundle's format if it reads bundles."""
     functions = root / "functions"
     files = source_files(functions / package, package) | source_files(functions / "common", "common")
     if with_bundle:
@@ -111,7 +111,7 @@ def training_files(root: Path = ROOT) -> dict[str, Path]:
 
 
 def server_files(root: Path = ROOT) -> dict[str, Path]:
-    """The files of the serving image's source archive: serving/ and bundle/, Dockerfile and buildspec on top."""
+    """The files of the serving image's source archive: serving/, bundle/, and on top what builds it."""
     files = source_files(root / "serving", "serving") | source_files(root / "training" / "bundle", "bundle")
     for name in ("Dockerfile", "buildspec.yml"):
         files[name] = files.pop(f"serving/{name}")

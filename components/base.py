@@ -14,7 +14,7 @@ class PlatformComponent(pulumi.ComponentResource):
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, None, opts)
 
-    def child(
+    def child(  # noqa: PLR0913  # the options that children differ in
         self,
         *,
         depends_on: Sequence[pulumi.Resource] | None = None,

@@ -1,7 +1,7 @@
 """The first model: files beside the program become a data set, and one training job of the program's own.
 
-Every later job comes from events. The job's end is an event like any other's, so it is made last, when everything
-that reacts to it is in place.
+Every later job comes from events. The job's end is an event like any other's, so it is made last, when
+everything that reacts to it is in place.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class Bootstrap(PlatformComponent):
             f"{names.DATASETS}{args.model}/{identity}.sagemaker.json",
             bucket.apply(lambda b: _json(datasets.sagemaker_manifest(args.model, files, b))),
         )
-        request = {
+        request: dict[str, Any] = {
             **args.template,
             "HyperParameters": {
                 **args.template["HyperParameters"],
@@ -81,8 +81,8 @@ class Bootstrap(PlatformComponent):
             },
             "InputDataConfig": [train_channel(self._uri(listing))],
         }
-        # The request as an object: every change of it gives the object a new version, whose id no other object
-        # ever had or will have. So the job's name is new exactly when the job must be replaced, and also after a
+        # The request as an object: every change of it gives the object a new version, whose id no other
+        # object ever has. So the job's name is new exactly when the job must be replaced, and also after a
         # destroy, when S3 gives the same content another version: names of jobs are never reusable.
         written = self._document(
             "request",
@@ -96,7 +96,9 @@ class Bootstrap(PlatformComponent):
             f"{name}-job",
             training_job_name=self.job_name,
             opts=self.child(depends_on=[*uploaded, *args.after]),
-            **job_arguments(request),
+            **job_arguments(
+                {**request, "CheckpointConfig": self._own_checkpoints(request["CheckpointConfig"])}
+            ),
         )
         self.finish("job_name")
 
@@ -110,11 +112,15 @@ class Bootstrap(PlatformComponent):
             opts=self.child(),
         )
 
+    def _own_checkpoints(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A job resumes from its own checkpoints after an interruption, never from another job's."""
+        return {**config, "S3Uri": pulumi.Output.concat(config["S3Uri"], "/", self.job_name)}
+
     def _uri(self, written: aws.s3.BucketObjectv2) -> pulumi.Output[str]:
         return pulumi.Output.concat("s3://", self._args.artifact_bucket, "/", written.key)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -140,7 +146,7 @@ def train_channel(manifest_uri: pulumi.Input[str]) -> dict[str, Any]:
 
 
 def job_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A `create_training_job` request as arguments of `aws.sagemaker.TrainingJob`: every key or a KeyError."""
+    """A `create_training_job` request as arguments of `aws.sagemaker.TrainingJob`."""
     algorithm = request["AlgorithmSpecification"]
     output, resources = request["OutputDataConfig"], request["ResourceConfig"]
     stopping = request["StoppingCondition"]

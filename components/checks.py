@@ -1,21 +1,17 @@
 """What settings must satisfy together: each check yields sentences that name the keys involved."""
 
+import csv
 import ipaddress
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from components.settings import (
-    MAX_HYPERPARAMETER_LENGTH,
-    MAX_STACK_LENGTH,
-    STACK_PATTERN,
-    STEP_OPS,
-    Model,
-    Settings,
-)
+from components.section import NAME_PATTERN
+from components.settings import MAX_HYPERPARAMETER_LENGTH, MAX_STACK_LENGTH, Model, Settings
+from components.steps import Step, declaration
 from components.tagging import RESERVED
+from components.training import hyperparameters
 
 _OWN_HYPERPARAMETERS: Final = frozenset(
     {
@@ -31,6 +27,7 @@ _OWN_HYPERPARAMETERS: Final = frozenset(
     }
     | {"dataset_hash", "manifest_uri", "job_name", "sagemaker_program", "sagemaker_submit_directory"}
 )
+_LONGEST_HEADER: Final = 1 << 16
 _DATA_SUFFIXES: Final = (".csv", ".parquet")
 
 
@@ -49,10 +46,10 @@ def problems(settings: Settings, stack: str, region: str, root: Path) -> list[st
 
 
 def _stack(stack: str) -> Iterator[str]:
-    if len(stack) > MAX_STACK_LENGTH or not re.fullmatch(STACK_PATTERN, stack):
+    if len(stack) > MAX_STACK_LENGTH or not re.fullmatch(NAME_PATTERN, stack):
         yield (
-            f"the stack's name {stack!r}: want at most {MAX_STACK_LENGTH} lower-case letters, digits and single "
-            "hyphens, starting with a letter (training jobs are named after it)"
+            f"the stack's name {stack!r}: want at most {MAX_STACK_LENGTH} lower-case letters, digits and "
+            "single hyphens, starting with a letter (training jobs are named after it)"
         )
 
 
@@ -75,8 +72,8 @@ def _network(settings: Settings, region: str) -> Iterator[str]:
     for index, zone in enumerate(zones):
         if zone[:-1] != region:
             yield (
-                f"trainserve:network.availabilityZones[{index}]: want a zone of aws:region {region or '(not set)'}, "
-                f"got {zone}"
+                f"trainserve:network.availabilityZones[{index}]: want a zone of aws:region "
+                f"{region or '(not set)'}, got {zone}"
             )
 
 
@@ -109,7 +106,9 @@ def _production(settings: Settings) -> Iterator[str]:
     if not settings.network.nat_per_zone:
         yield "trainserve:network.natPerZone: want true where trainserve:environment.production is true"
     if settings.workload.min_replicas < 2:
-        yield "trainserve:workload.minReplicas: want 2 or more where trainserve:environment.production is true"
+        yield (
+            "trainserve:workload.minReplicas: want 2 or more where trainserve:environment.production is true"
+        )
     if settings.workload.memory_request != settings.workload.memory_limit:
         yield (
             "trainserve:workload.memoryRequest: want the same as memoryLimit "
@@ -133,21 +132,36 @@ def _training(settings: Settings, root: Path) -> Iterator[str]:
         if len(set(files)) != len(files):
             yield f"{place}: want each file once"
         for index, file in enumerate(files):
-            yield from _bootstrap_file(f"{place}[{index}]", file, root)
+            model = settings.models.get(name)
+            yield from _bootstrap_file(f"{place}[{index}]", file, root, model.target if model else None)
 
 
-def _bootstrap_file(place: str, file: str, root: Path) -> Iterator[str]:
+def _bootstrap_file(place: str, file: str, root: Path, target: str | None) -> Iterator[str]:
+    path = root / file
     if "://" in file:
         yield (
-            f"{place}: want a file beside the program, got {file}; objects that are on S3 already are copied to "
+            f"{place}: want a file beside the program, got {file}; copy what is on S3 already to "
             "incoming/<model>/ of the data bucket, and that upload trains the model"
         )
-    elif not file.endswith(_DATA_SUFFIXES):
+    elif path.suffix not in _DATA_SUFFIXES:
         yield f"{place}: want a .csv or .parquet file, got {file}"
-    elif not (root / file).is_file():
+    elif not path.is_file():
         yield f"{place}: there is no file {file} (paths are relative to the program's folder)"
-    elif not (root / file).stat().st_size:
+    elif not path.stat().st_size:
         yield f"{place}: {file} is empty"
+    elif target is not None and path.suffix == ".csv" and target not in (columns := _header(path)):
+        there = ", ".join(columns) or "none"
+        yield f"{place}: {file} has no column {target}, the model's target; it has {there}"
+
+
+def _header(path: Path) -> list[str]:
+    """The column names of a CSV file; none if it is no text."""
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_HEADER)
+    try:
+        return next(csv.reader([first.decode("utf-8-sig")]), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _workload(settings: Settings) -> Iterator[str]:
@@ -168,7 +182,10 @@ def _workload(settings: Settings) -> Iterator[str]:
             f"({workload.grace_period_seconds}), got {workload.pre_stop_seconds}"
         )
     if cpu_milli(workload.cpu_request) > cpu_milli(workload.cpu_limit):
-        yield f"trainserve:workload.cpuRequest: want at most cpuLimit ({workload.cpu_limit}), got {workload.cpu_request}"
+        yield (
+            f"trainserve:workload.cpuRequest: want at most cpuLimit ({workload.cpu_limit}), "
+            f"got {workload.cpu_request}"
+        )
     if memory_mib(workload.memory_request) > memory_mib(workload.memory_limit):
         yield (
             f"trainserve:workload.memoryRequest: want at most memoryLimit ({workload.memory_limit}), "
@@ -188,24 +205,29 @@ def _model(name: str, model: Model) -> Iterator[str]:
     place = f"trainserve:models.{name}"
     if model.target in model.drop:
         yield f"{place}.drop: the target {model.target} cannot be dropped"
-    if model.categorical is not None:
-        for column in sorted(set(model.categorical) & {*model.drop, model.target}):
-            yield f"{place}.categorical: {column} is the target or dropped, so it is no feature"
+    for column in sorted(set(model.categorical or ()) & {*model.drop, model.target}):
+        yield f"{place}.categorical: {column} is the target or dropped, so it is no feature"
     for index, step in enumerate(model.steps):
-        op = step.get("op")
-        if op not in STEP_OPS:
-            yield f"{place}.steps[{index}].op: want one of {', '.join(STEP_OPS)}, got {json.dumps(op)}"
-        if model.target in (step.get("column"), step.get("output")):
+        used = _columns(step)
+        if model.target in used:
             yield f"{place}.steps[{index}]: the target {model.target} is known only after the fact"
+        for column in sorted(used & set(model.drop)):
+            yield f"{place}.steps[{index}]: {column} is dropped, so no step can use it"
     for key in sorted(set(model.hyperparameters) & _OWN_HYPERPARAMETERS):
         yield f"{place}.hyperparameters.{key}: the program sets this one itself"
-    for key in ("steps", "drop", "categorical"):
-        length = len(json.dumps(getattr(model, key), separators=(",", ":"), default=dict))
-        if length > MAX_HYPERPARAMETER_LENGTH:
+    for key, value in hyperparameters(name, model).items():
+        if len(value) > MAX_HYPERPARAMETER_LENGTH:
+            where = f"hyperparameters.{key}" if key in model.hyperparameters else key
             yield (
-                f"{place}.{key}: want at most {MAX_HYPERPARAMETER_LENGTH} characters as JSON "
-                f"(SageMaker's limit on a hyperparameter), got {length}"
+                f"{place}.{where}: want at most {MAX_HYPERPARAMETER_LENGTH} characters as JSON "
+                f"(SageMaker's limit on a hyperparameter), got {len(value)}"
             )
+
+
+def _columns(step: Step) -> set[str]:
+    """The columns that a step reads or makes."""
+    found = declaration(step)
+    return {str(found[key]) for key in ("column", "by", "minus", "output") if key in found}
 
 
 def cpu_milli(quantity: str) -> int:

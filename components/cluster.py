@@ -84,7 +84,7 @@ class Cluster(PlatformComponent):
         self.finish("cluster_name", "security_group_id")
 
     def _release_access(self, name: str, args: ClusterArgs, cluster: eks.Cluster) -> list[pulumi.Resource]:
-        """Lets the release function reach the API and be somebody there; what it may do is the workload's say."""
+        """Lets the release function in; what it may do there is the workload's say."""
         entry = aws.eks.AccessEntry(
             f"{name}-release",
             cluster_name=args.cluster_name,

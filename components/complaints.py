@@ -1,19 +1,21 @@
 """Turns what is wrong with settings into sentences for the person who wrote the stack file.
 
-Every sentence names the key as it stands in the file and what is accepted there; the accepted values come from
-the model's own JSON schema, so they cannot go out of date.
+Every sentence names the key as it stands in the file and what is accepted there; the accepted values come
+from the model's own JSON schema, so they cannot go out of date.
 """
 
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 Schema = Mapping[str, Any]
 Location = Sequence[int | str]
+
+_LONGEST_QUOTE: Final = 80
 
 
 def key(namespace: str, location: Location) -> str:
@@ -57,12 +59,33 @@ def _sentence(detail: ErrorDetails, location: Location, schema: Schema, root: Sc
         return f"{where} is missing: want {accepted(schema, root)}"
     if kind == "extra_forbidden":
         return _unknown(location, root, namespace)
-    if kind == "value_error":
-        return f"{where}: {detail.get('ctx', {}).get('error', detail['msg'])}"
-    got = json.dumps(detail["input"], default=str)
-    if len(got) > 80:
-        got = got[:77] + "…"
-    return f"{where}: want {accepted(schema, root)}, got {got}"
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        return _untagged(detail, where, schema)
+    got = json.dumps(detail["input"], default=str, ensure_ascii=False)
+    if len(got) > _LONGEST_QUOTE:
+        got = got[: _LONGEST_QUOTE - 1] + "…"
+    if kind.startswith("too_"):
+        got += f" ({_items(detail)})"
+    want = accepted(schema, root)
+    if isinstance(detail["input"], int | float) and kind in {"string_type", "literal_error"}:
+        got += " (a number: put it in quotes)"
+    return f"{where}: want {want}, got {got}"
+
+
+def _items(detail: ErrorDetails) -> str:
+    count = detail.get("ctx", {}).get("actual_length")
+    return f"{count} of them" if count is not None else "too many"
+
+
+def _untagged(detail: ErrorDetails, where: str, schema: Schema) -> str:
+    known = ", ".join(schema.get("discriminator", {}).get("mapping", {}))
+    value = detail["input"]
+    got = (
+        json.dumps(value.get("op"), default=str)
+        if isinstance(value, Mapping)
+        else json.dumps(value, default=str)
+    )
+    return f"{where}.op: want one of {known}, got {got}"
 
 
 def _unknown(location: Location, root: Schema, namespace: str) -> str:
@@ -76,21 +99,21 @@ def _unknown(location: Location, root: Schema, namespace: str) -> str:
 
 def _walk(location: Location, root: Schema) -> tuple[list[int | str], Schema]:
     """Follows an error's location through the schema; parts that only the validator knows are left out."""
-    schema = _resolve(root, root)
+    schema = parent = _resolve(root, root)
     path: list[int | str] = []
     for part in location:
-        if part == "[key]":
-            schema = schema.get("propertyNames", {})
+        if part == "[key]":  # the key itself is wrong, and stands in the path already
+            schema = parent.get("propertyNames", {})
             continue
-        step = _child(schema, part, root)
-        if step is None:
-            if isinstance(part, str) and not _is_object(schema):
-                continue  # a branch of a union, not a key
-            path.append(part)
-            schema = {}
+        branch = schema.get("discriminator", {}).get("mapping", {}).get(part)
+        if branch is not None:
+            schema = _resolve({"$ref": branch}, root)
             continue
+        found = _child(schema, part, root)
+        if found is None and isinstance(part, str) and not _is_object(schema):
+            continue  # a branch of a union
         path.append(part)
-        schema = step
+        parent, schema = schema, found or {}
     return path, schema
 
 
@@ -105,9 +128,6 @@ def _child(schema: Schema, part: int | str, root: Schema) -> Schema | None:
             found = candidate.get("items")
         else:
             found = candidate.get("properties", {}).get(part) or candidate.get("additionalProperties")
-            if found is None and "propertyNames" not in candidate:
-                patterns = candidate.get("patternProperties", {})
-                found = next(iter(patterns.values()), None)
         if isinstance(found, Mapping):
             return _resolve(cast("Schema", found), root)
     return None

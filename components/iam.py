@@ -14,7 +14,7 @@ VERSION: Final = "2012-10-17"
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """One Allow (or Deny) statement; `resources` are ARNs, never a bare `*` where the action can name them."""
+    """One statement; `resources` are ARNs, never a bare `*` where the action can name them."""
 
     sid: str
     actions: Sequence[str]
@@ -49,18 +49,16 @@ def document(*statements: Statement) -> pulumi.Output[str]:
     )
 
 
-def assume_role(
-    service: str, conditions: Mapping[str, Mapping[str, Any]] | None = None
-) -> pulumi.Output[str]:
-    """The trust policy by which one AWS service takes a role."""
+def assume_role(service: str, account_id: pulumi.Input[str] | None = None) -> pulumi.Output[str]:
+    """The trust policy by which an AWS service takes a role, on behalf of one account if that is given."""
     statement: dict[str, Any] = {
         "Sid": "Assume",
         "Effect": "Allow",
         "Action": "sts:AssumeRole",
         "Principal": {"Service": f"{service}.amazonaws.com"},
     }
-    if conditions:
-        statement["Condition"] = {k: dict(v) for k, v in conditions.items()}
+    if account_id is not None:
+        statement["Condition"] = {"StringEquals": {"aws:SourceAccount": account_id}}
     return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 RELEASE_GROUP: Final = "trainserve-release"
-"""Kubernetes group of the release function: the access entry grants it, the workload's RoleBinding uses it."""
+"""The release function's group: the access entry puts it there, the workload's RoleBinding names it."""
 
 INCOMING: Final = "incoming/"
 OBJECTS: Final = "objects/"

@@ -85,6 +85,7 @@ class Platform(PlatformComponent):
             f"{self._name}-registry",
             RegistryArgs(
                 region=self._stack.region,
+                account_id=self._account_id,
                 key_arn=self._storage.key_arn,
                 artifact_bucket=self._storage.artifact_bucket,
                 artifact_bucket_arn=self._storage.artifact_bucket_arn,
@@ -101,6 +102,8 @@ class Platform(PlatformComponent):
             f"{self._name}-training",
             TrainingArgs(
                 stack=self._stack.name,
+                region=self._stack.region,
+                account_id=self._account_id,
                 settings=self._stack.settings.training,
                 models=self._stack.settings.models,
                 key_arn=self._storage.key_arn,
@@ -195,7 +198,7 @@ class Platform(PlatformComponent):
         )
 
     def _start(self) -> None:
-        """Starts the first build and the first trainings, once everything that reacts to their end is there."""
+        """Starts the first build and trainings, once everything that reacts to their end is there."""
         configs = [self._configure(model) for model in self._stack.settings.models]
         # A build's end is an event that the release function answers; the cluster may still be coming.
         self._registry.start_build(after=[*self._releases.ready, *configs])

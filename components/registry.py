@@ -1,6 +1,6 @@
 """The serving image: its repository, and the build that needs neither a laptop nor Docker.
 
-The image's tag is the hash of its sources, so a repository with immutable tags never sees another image under it.
+The image's tag is the hash of its sources: under an immutable tag there is never another image.
 """
 
 import base64
@@ -24,6 +24,7 @@ class RegistryArgs:
     """What a caller decides, and where sources and keys are."""
 
     region: str
+    account_id: pulumi.Input[str]
     key_arn: pulumi.Input[str]
     artifact_bucket: pulumi.Input[str]
     artifact_bucket_arn: pulumi.Input[str]
@@ -88,7 +89,9 @@ class Registry(PlatformComponent):
             opts=self.child(),
         )
         role = aws.iam.Role(
-            f"{name}-build-role", assume_role_policy=iam.assume_role("codebuild"), opts=self.child()
+            f"{name}-build-role",
+            assume_role_policy=iam.assume_role("codebuild", args.account_id),
+            opts=self.child(),
         )
         policy = aws.iam.RolePolicy(
             f"{name}-build-policy",
@@ -179,8 +182,8 @@ class Registry(PlatformComponent):
 def lifecycle_policy(keep_images: int) -> str:
     """Expires old server images and untagged ones, and never a release.
 
-    ECR gives an image to the first rule that matches it: the first rule claims every release and keeps more of
-    them than a repository can hold.
+    ECR gives an image to the first rule that matches it: the first rule claims every release and keeps more
+    of them than a repository can hold.
     """
     expire = {"type": "expire"}
     return json.dumps(

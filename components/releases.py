@@ -107,7 +107,9 @@ class Releases(PlatformComponent):
 
     def _machine(self, function: PythonFunction) -> tuple[aws.sfn.StateMachine, aws.iam.RolePolicy]:
         role = aws.iam.Role(
-            f"{self._name}-machine-role", assume_role_policy=iam.assume_role("states"), opts=self.child()
+            f"{self._name}-machine-role",
+            assume_role_policy=iam.assume_role("states", self._args.account_id),
+            opts=self.child(),
         )
         policy = aws.iam.RolePolicy(
             f"{self._name}-machine-policy",
@@ -140,7 +142,9 @@ class Releases(PlatformComponent):
         )
         queue_alarm(self, f"{name}-undelivered-alarm", undelivered, args.alarm_topic_arn)
         role = aws.iam.Role(
-            f"{name}-rules-role", assume_role_policy=iam.assume_role("events"), opts=self.child()
+            f"{name}-rules-role",
+            assume_role_policy=iam.assume_role("events", args.account_id),
+            opts=self.child(),
         )
         policy = aws.iam.RolePolicy(
             f"{name}-rules-policy",

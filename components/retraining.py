@@ -152,7 +152,7 @@ def queue_alarm(
     """Tells people as soon as one message lies in a dead-letter queue."""
     return aws.cloudwatch.MetricAlarm(
         name,
-        alarm_description="A message could not be handled: see docs/operations.md, dead letters",
+        alarm_description="A message could not be handled: read it in the queue, then redrive or delete it",
         namespace="AWS/SQS",
         metric_name="ApproximateNumberOfMessagesVisible",
         dimensions={"QueueName": queue.name},

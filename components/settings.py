@@ -5,81 +5,64 @@ Keys are camelCase in the stack file and snake_case here. `checks.py` holds what
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from components import versions
+from components.section import NAME_PATTERN, ColumnName, Section, text
+from components.steps import Step
 
 NAMESPACE: Final = "trainserve"
-STACK_PATTERN: Final = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 MAX_STACK_LENGTH: Final = 16
 MAX_MODEL_LENGTH: Final = 20
 MAX_HYPERPARAMETER_LENGTH: Final = 2500
 """SageMaker's limit on one hyperparameter's value."""
 
-STEP_OPS: Final = ("timestamp_parts", "log1p", "ratio", "difference", "clip", "map", "default")
-"""The pre-processing steps that a bundle can declare."""
-
-
-def _text(pattern: str, accepts: str, max_length: int) -> Any:
-    return Field(pattern=pattern, max_length=max_length, json_schema_extra={"accepts": accepts})
-
 
 Cidr = Annotated[
     str,
-    _text(r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "an IPv4 network like 10.0.0.0/16", 18),
+    text(r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "an IPv4 network like 10.0.0.0/16", 18),
 ]
-Zone = Annotated[str, _text(r"^[a-z]{2}-[a-z]+-\d[a-z]$", "an availability zone like us-east-1a", 20)]
-Cpu = Annotated[str, _text(r"^(\d+m|\d+(\.\d{1,3})?)$", "a CPU quantity like 100m or 2", 8)]
-Memory = Annotated[str, _text(r"^\d+(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
+Zone = Annotated[str, text(r"^[a-z]{2}-[a-z]+-\d[a-z]$", "an availability zone like us-east-1a", 20)]
+Cpu = Annotated[str, text(r"^(\d+m|\d+(\.\d{1,3})?)$", "a CPU quantity like 100m or 2", 8)]
+Memory = Annotated[str, text(r"^\d+(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
 RoleArn = Annotated[
-    str, _text(r"^arn:aws:iam::\d{12}:(role|user)/[\w+=,.@/-]+$", "the ARN of an IAM role or user", 200)
+    str, text(r"^arn:aws:iam::\d{12}:(role|user)/[\w+=,.@/-]+$", "the ARN of an IAM role or user", 200)
 ]
 Name = Annotated[
     str,
-    _text(STACK_PATTERN, "lower-case letters, digits and single hyphens, starting with a letter", 63),
+    text(NAME_PATTERN, "lower-case letters, digits and single hyphens, starting with a letter", 63),
 ]
 ModelName = Annotated[
     str,
-    _text(
-        STACK_PATTERN,
+    text(
+        NAME_PATTERN,
         f"at most {MAX_MODEL_LENGTH} lower-case letters, digits and single hyphens, starting with a letter",
         MAX_MODEL_LENGTH,
     ),
 ]
-ColumnName = Annotated[str, _text(r"^[^\s,\"][^,\"\r\n]*$", "a column name without commas or quotes", 100)]
+HyperparameterName = Annotated[
+    str, text(r"^[a-z][a-z0-9_]*$", "a parameter of XGBoost's, like max_depth", 60)
+]
+Hyperparameter = Annotated[
+    str | int | float | bool, Field(json_schema_extra={"accepts": "text, a number, true or false"})
+]
 TagKey = Annotated[
     str,
-    _text(
+    text(
         r"^[\w.:/=+@-][\w .:/=+@-]*$",
         "a tag name of at most 128 letters, digits, spaces or any of . : / = + @ _ -",
         128,
     ),
 ]
 TagValue = Annotated[
-    str, _text(r"^[\w .:/=+@-]*$", "at most 256 letters, digits, spaces or any of . : / = + @ _ -", 256)
+    str, text(r"^[\w .:/=+@-]*$", "at most 256 letters, digits, spaces or any of . : / = + @ _ -", 256)
 ]
-Email = Annotated[str, _text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "an e-mail address", 254)]
+Email = Annotated[str, text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "an e-mail address", 254)]
 InstanceType = Annotated[
-    str, _text(r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", "a SageMaker instance type like ml.m5.large", 40)
+    str, text(r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", "a SageMaker instance type like ml.m5.large", 40)
 ]
-Whole = Annotated[int, Field(strict=True)]
-
-
-class Section(BaseModel):
-    """Common rules: nothing unknown, nothing converted, nothing changed later."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        validate_by_name=False,
-        allow_inf_nan=False,
-    )
 
 
 class Environment(Section):
@@ -169,10 +152,10 @@ class Model(Section):
     drop: tuple[ColumnName, ...] = ()
     categorical: tuple[ColumnName, ...] | None = None
     unknown_category: Literal["missing", "refuse"] = "missing"
-    steps: tuple[Mapping[str, JsonValue], ...] = ()
+    steps: tuple[Step, ...] = ()
     metric: Annotated[str, Field(pattern=r"^[a-z0-9]+$", max_length=30)] | None = None
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
-    hyperparameters: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    hyperparameters: Mapping[HyperparameterName, Hyperparameter] = Field(default_factory=dict, max_length=60)
     gate_margin: Annotated[float, Field(ge=0, le=1)] = 0.005
 
 

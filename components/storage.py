@@ -155,7 +155,7 @@ def tls_only(bucket_arn: pulumi.Input[str]) -> pulumi.Output[str]:
 
 
 def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]:
-    """The account's IAM policies decide, as is usual; CloudWatch Logs may encrypt this account's groups."""
+    """The account's IAM policies decide, as is usual; logs and alarms may use it on this account's behalf."""
     return iam.document(
         iam.Statement(
             sid="Account",
@@ -181,5 +181,12 @@ def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]
                     )
                 }
             },
+        ),
+        iam.Statement(
+            sid="Alarms",
+            principal={"Service": "cloudwatch.amazonaws.com"},
+            actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+            resources=["*"],
+            conditions={"StringEquals": {"aws:SourceAccount": account_id}},
         ),
     )

@@ -5,7 +5,7 @@ default tags are invisible to a plan, and an explicit AWS provider does not suit
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pulumi
 
@@ -29,11 +29,12 @@ def takes_tags(resource: pulumi.Resource) -> bool:
     return isinstance(getattr(type(resource), "tags", None), property)
 
 
-def _merged(defaults: Mapping[str, str], own: Any) -> Any:
+def _merged(defaults: Mapping[str, str], own: Any) -> Any:  # noqa: ANN401  # plain or an output
     if own is None:
         return dict(defaults)
     if isinstance(own, pulumi.Output):
-        return own.apply(lambda tags: {**defaults, **(tags or {})})
+        given = cast("pulumi.Output[dict[str, str] | None]", own)
+        return given.apply(lambda tags: {**defaults, **(tags or {})})
     return {**defaults, **own}
 
 

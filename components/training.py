@@ -12,6 +12,7 @@ import pulumi_aws as aws
 from components import archives, iam, names, versions
 from components import settings as s
 from components.base import PlatformComponent
+from components.steps import declaration
 
 _DEFAULT_METRICS: Final = {"binary": "auc", "multiclass": "mlogloss", "regression": "rmse"}
 _NUMBER: Final = "([-+0-9.eE]+);"
@@ -22,6 +23,8 @@ class TrainingArgs:
     """What a caller decides, and where data, artifacts and keys are."""
 
     stack: str
+    region: str
+    account_id: pulumi.Input[str]
     settings: s.Training
     models: Mapping[str, s.Model]
     key_arn: pulumi.Input[str]
@@ -31,7 +34,7 @@ class TrainingArgs:
 
 
 class Training(PlatformComponent):
-    """The role of training jobs, their code, a package group for each model, and each model's job template."""
+    """The role of training jobs, their code, and for each model a package group and a job template."""
 
     TYPE = "trainserve:training:Training"
     role_arn: pulumi.Output[str]
@@ -43,7 +46,9 @@ class Training(PlatformComponent):
     def __init__(self, name: str, args: TrainingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
         role = aws.iam.Role(
-            f"{name}-role", assume_role_policy=iam.assume_role("sagemaker"), opts=self.child()
+            f"{name}-role",
+            assume_role_policy=iam.assume_role("sagemaker", args.account_id),
+            opts=self.child(),
         )
         policy = aws.iam.RolePolicy(
             f"{name}-policy", role=role.id, policy=iam.document(*job_statements(args)), opts=self.child()
@@ -74,18 +79,15 @@ class Training(PlatformComponent):
         self.role_arn = role.arn
         self.package_groups = {model: group.model_package_group_name for model, group in groups.items()}
         self.package_group_arns = {model: group.arn for model, group in groups.items()}
+        places = JobPlaces(
+            image=image.registry_path,
+            role_arn=role.arn,
+            source_uri=pulumi.Output.concat("s3://", args.artifact_bucket, "/", source.key),
+            artifact_bucket=args.artifact_bucket,
+            key_arn=args.key_arn,
+        )
         self.templates = {
-            model: job_template(
-                model,
-                args.models[model],
-                args.settings,
-                image=image.registry_path,
-                role_arn=role.arn,
-                source_uri=pulumi.Output.concat("s3://", args.artifact_bucket, "/", source.key),
-                artifact_bucket=args.artifact_bucket,
-                key_arn=args.key_arn,
-            )
-            for model in args.models
+            name: job_template(name, model, args.settings, places) for name, model in args.models.items()
         }
         self.ready = [policy, source]
         self.finish("role_arn", "package_groups")
@@ -122,7 +124,11 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
                 "logs:DescribeLogStreams",
                 "logs:PutLogEvents",
             ],
-            resources=["arn:aws:logs:*:*:log-group:/aws/sagemaker/TrainingJobs*"],
+            resources=[
+                pulumi.Output.concat(
+                    f"arn:aws:logs:{args.region}:", args.account_id, ":log-group:/aws/sagemaker/TrainingJobs*"
+                )
+            ],
         ),
         iam.Statement(
             sid="PublishMetrics",
@@ -134,22 +140,23 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
         iam.Statement(
             sid="PullContainer",
             actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-            resources=[f"arn:aws:ecr:*:*:repository/{versions.XGBOOST_CONTAINER_REPOSITORY}"],
+            resources=[f"arn:aws:ecr:{args.region}:*:repository/{versions.XGBOOST_CONTAINER_REPOSITORY}"],
         ),
     ]
 
 
-def job_template(
-    name: str,
-    model: s.Model,
-    training: s.Training,
-    *,
-    image: pulumi.Input[str],
-    role_arn: pulumi.Input[str],
-    source_uri: pulumi.Input[str],
-    artifact_bucket: pulumi.Input[str],
-    key_arn: pulumi.Input[str],
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class JobPlaces:
+    """What a job is made of that other resources give."""
+
+    image: pulumi.Input[str]
+    role_arn: pulumi.Input[str]
+    source_uri: pulumi.Input[str]
+    artifact_bucket: pulumi.Input[str]
+    key_arn: pulumi.Input[str]
+
+
+def job_template(name: str, model: s.Model, training: s.Training, places: JobPlaces) -> dict[str, Any]:
     """A `create_training_job` request (boto3's shape) without a name, channels and data set.
 
     The first job, which the program makes, and every later one, which a function makes, are built from this.
@@ -158,25 +165,25 @@ def job_template(
     if training.spot:
         stopping["MaxWaitTimeInSeconds"] = training.max_wait_seconds
     metric = model.metric or _DEFAULT_METRICS[model.task]
-    location = pulumi.Output.concat("s3://", artifact_bucket, "/")
+    location = pulumi.Output.concat("s3://", places.artifact_bucket, "/")
     return {
         "AlgorithmSpecification": {
-            "TrainingImage": image,
+            "TrainingImage": places.image,
             "TrainingInputMode": "File",
             "MetricDefinitions": [
                 {"Name": f"{side}:{metric}", "Regex": f"{side}_{metric}={_NUMBER}"}
                 for side in ("challenger", "champion")
             ],
         },
-        "RoleArn": role_arn,
+        "RoleArn": places.role_arn,
         "HyperParameters": {
             **hyperparameters(name, model),
             "sagemaker_program": "train.py",
-            "sagemaker_submit_directory": source_uri,
+            "sagemaker_submit_directory": places.source_uri,
         },
         "OutputDataConfig": {
             "S3OutputPath": pulumi.Output.concat(location, names.TRAINING_OUTPUT, name),
-            "KmsKeyId": key_arn,
+            "KmsKeyId": places.key_arn,
         },
         "ResourceConfig": {
             "InstanceType": training.instance_type,
@@ -199,7 +206,7 @@ def hyperparameters(name: str, model: s.Model) -> dict[str, str]:
         "unknown_category": model.unknown_category,
         "holdout_fraction": model.holdout_fraction,
         "metric": model.metric or _DEFAULT_METRICS[model.task],
-        "steps": [dict(step) for step in model.steps],
+        "steps": [declaration(step) for step in model.steps],
         "drop": list(model.drop),
     }
     if model.categorical is not None:

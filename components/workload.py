@@ -1,8 +1,8 @@
-"""What runs in the cluster: for each model a Deployment that nothing waits for, and the right to release into it."""
+"""What runs in the cluster: a Deployment for each model, and the right to release into it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -31,7 +31,7 @@ class WorkloadArgs:
 
 
 class Workload(PlatformComponent):
-    """A restricted namespace, and for each model its Deployment, Service, autoscaler and disruption budget."""
+    """A restricted namespace, and for each model what serves it and keeps it available."""
 
     TYPE = "trainserve:workload:Workload"
     namespace: str
@@ -65,15 +65,16 @@ class Workload(PlatformComponent):
             self.ready += self._model(model, account)
         self.finish("namespace")
 
-    def _inside(self, **options: Any) -> pulumi.ResourceOptions:
-        return self.child(depends_on=[self._namespace], **options)
+    def _inside(self) -> pulumi.ResourceOptions:
+        return self.child(depends_on=[self._namespace])
 
-    def _metadata(self, name: str, *, wait: bool = True) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"name": name, "namespace": self.namespace}
-        return metadata if wait else {**metadata, "annotations": dict(SKIP_AWAIT)}
+    def _metadata(self, name: str, *, wait: bool = True) -> k8s.meta.v1.ObjectMetaArgsDict:
+        if wait:
+            return {"name": name, "namespace": self.namespace}
+        return {"name": name, "namespace": self.namespace, "annotations": SKIP_AWAIT}
 
     def _release_rights(self) -> list[pulumi.Resource]:
-        """The release function may read and patch these Deployments and look at pods, here and nowhere else."""
+        """The release function may read and patch these Deployments and look at pods, and no more."""
         role = k8s.rbac.v1.Role(
             f"{self._name}-release",
             metadata=self._metadata("release"),
@@ -150,7 +151,9 @@ class Workload(PlatformComponent):
         return [service, deployment]
 
 
-def deployment_spec(settings: s.Workload, labels: dict[str, str], image: pulumi.Input[str]) -> dict[str, Any]:
+def deployment_spec(
+    settings: s.Workload, labels: dict[str, str], image: pulumi.Input[str]
+) -> k8s.apps.v1.DeploymentSpecArgsDict:
     """One more pod before one fewer, and none goes before its successor answers."""
     return {
         "replicas": settings.replicas,
@@ -165,7 +168,7 @@ def deployment_spec(settings: s.Workload, labels: dict[str, str], image: pulumi.
     }
 
 
-def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> dict[str, Any]:
+def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgsDict:
     """The pod: non-root, read-only, without privileges or a token, drained before it stops."""
     drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
     return {
@@ -198,7 +201,7 @@ def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> dict[str, Any]:
                     "read_only_root_filesystem": True,
                     "capabilities": {"drop": ["ALL"]},
                 },
-                # Ready means: it has reproduced its golden predictions. Alive means only that it answers at all,
+                # Ready means: it has reproduced its golden predictions. Alive means only that it answers,
                 # for a server without a model is as it should be.
                 "readiness_probe": {
                     "http_get": {"path": "/ping", "port": names.PORT},
@@ -217,7 +220,7 @@ def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> dict[str, Any]:
                     "period_seconds": 1,
                     "failure_threshold": 60,
                 },
-                # Time for every load balancer to learn that this pod goes, before it stops taking connections.
+                # Time for all that send requests to learn that this pod goes, before it takes none.
                 "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
                 "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
             }

@@ -15,12 +15,15 @@ _POLL_S = 0.25
 
 
 def wait(session: LocalSession, model: str, progress: Progress, *, timeout_s: float) -> None:
-    """Return once the Service answers /ping with 200.
+    """Return once the Service answers /ping with 200; at once if the program trains no first model.
 
     Raises:
         LocalError: the training job failed, or nothing was released within `timeout_s`.
     """
     url = f"{session.service_url(model)}/ping"
+    if not _jobs(session, model):
+        progress.note(f"the stack names no bootstrapData for {model}: the first upload will train it")
+        return
     deadline = time.monotonic() + timeout_s
     said: set[str] = set()
     while not answers(url):

@@ -84,6 +84,8 @@ class Release:
     rows: int | None = None
     uploaded: float | None = None
     training: tuple[float, float] | None = None
+    decided: float | None = None
+    """When the gate had judged."""
     rollout: tuple[float, float] | None = None
     first_prediction: float | None = None
 

@@ -51,7 +51,9 @@ class SessionOptions:
     """What a session is to run."""
 
     project: Path = PROJECT
-    """Holds Pulumi.yaml and __main__.py; `.local/` is made here."""
+    """Holds Pulumi.yaml and __main__.py."""
+    home: Path | None = None
+    """Where `.local/` is made; in the project if not given."""
     stack: str = "dev"
     port: int = 8080
     """Of the Service, on 127.0.0.1; 0: any free one."""
@@ -75,7 +77,7 @@ class LocalSession:
         self, options: SessionOptions, *, on_death: Callable[[ChildError], None] | None = None
     ) -> None:
         self.options = options
-        self.workspace = Workspace(options.project)
+        self.workspace = Workspace(options.home or options.project)
         self._on_death = on_death
         self._supervisor: Supervisor | None = None
         self._emulators: Emulators | None = None
@@ -253,12 +255,14 @@ class _ProgramThread(threading.Thread):
         from local.realisers import Realisers  # noqa: PLC0415  # only who realises imports them
 
         try:
+            realisers = Realisers(self._emulators, omit=self._options.omit)
             self._run = engine.run_program(
                 self._options.stack,
                 project=self._options.project,
-                realise=Realisers(self._emulators, omit=self._options.omit),
+                realise=realisers,
                 config_overrides=self._options.config,
             )
+            realisers.check_omissions()
         except BaseException as error:  # noqa: BLE001  # handed to the main thread
             self._error = error
 

@@ -32,6 +32,7 @@ _KEPT_HEADERS: Final = frozenset(
 )
 # These may come several times.
 _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
+_PIECE: Final = 8 * 1024
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
 
@@ -100,8 +101,10 @@ class Connection(asyncio.Protocol):
         self._receiving = False
         self._refused = False  # answered before the request was read to its end
         self._choked = False  # the client does not take its answers
+        self._half_closed = False  # the client sends no more
+        self._held = b""  # arrived and not yet parsed
         self._offers_upgrade = False
-        self._same_request = True  # no other has begun since the transport's last piece of data
+        self._same_request = True  # no other has begun in this piece of data
         self._parser: httptools.HttpRequestParser | None = None
         self._transport: asyncio.Transport | None = None
         self._begin()
@@ -125,25 +128,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; every request that it completes is handled at once."""
-        if self.finished or self._parser is None:
-            return
-        self._same_request = True
-        rest = data
-        while rest:
-            rest = self._feed(rest)
-        if self._receiving and self._in_head and self._same_request:
-            # What the parser holds back of an unfinished header line, it does not report.
-            self._head_fed += len(data)
-            if self._head_fed > self.server.settings.max_header_bytes:
-                self._refuse_head()
+        self._held += data
+        self._parse()
 
     def eof_received(self) -> bool:
         """The client sends no more; keep the connection while it still has answers to come."""
-        self.finished = True
-        if self.pending:
-            self.pending[-1].keep_alive = False
-            return True
-        return False
+        self._half_closed = True
+        self._parse()
+        return bool(self._held or self.pending)
 
     def pause_writing(self) -> None:
         """The client does not take its answers: take no more of its requests."""
@@ -157,10 +149,12 @@ class Connection(asyncio.Protocol):
         self._choked = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+            asyncio.get_running_loop().call_soon(self._parse)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  why it ended changes nothing
         """Forget the connection, and with it the answers that nobody waits for."""
         self.finished = True
+        self._held = b""
         self.pending.clear()
         self._parser = None  # it refers to this object: a cycle
         self._transport = None
@@ -239,6 +233,28 @@ class Connection(asyncio.Protocol):
         self.pending.append(exchange)
         self.finished = not keep_alive
         self.server.handle(exchange)
+
+    def _parse(self) -> None:
+        """Parse what is held, a piece at a time: the answers to all of it may be more than a client takes."""
+        while self._held and not self._choked and not self.finished:
+            piece, self._held = self._held[:_PIECE], self._held[_PIECE:]
+            self._same_request = True
+            rest = piece
+            while rest:
+                rest = self._feed(rest)
+            if self._receiving and self._in_head and self._same_request:
+                # What the parser holds back of an unfinished header line, it does not report.
+                self._head_fed += len(piece)
+                if self._head_fed > self.server.settings.max_header_bytes:
+                    self._refuse_head()
+        if self.finished:
+            self._held = b""
+        elif self._half_closed and not self._held:
+            self.finished = True
+            if self.pending:
+                self.pending[-1].keep_alive = False
+            else:
+                self.close()
 
     def _feed(self, data: bytes) -> bytes:
         """Parse; return what the parser has to be given again."""

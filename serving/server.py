@@ -105,8 +105,8 @@ class Server:
         return Connection(self)
 
     def _tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
         self.clock = self.time()
         self.heads.tick()
         for connection in tuple(self.connections):
             connection.check(self.clock)
-        self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)

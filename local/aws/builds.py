@@ -97,10 +97,10 @@ class Builds:
 
     def _build(self, build: dict[str, Any]) -> str:
         variables = {each["name"]: each["value"] for each in build["environment"]["environmentVariables"]}
-        tag = variables.get("SOURCE_HASH") or variables.get("IMAGE_TAG")
+        tag = variables.get("IMAGE_TAG")
         uri = variables.get("REPOSITORY_URI", "")
         if not tag or "/" not in uri:
-            raise BuildError("the project's environment lacks REPOSITORY_URI, or SOURCE_HASH (or IMAGE_TAG)")
+            raise BuildError("the project's environment lacks REPOSITORY_URI or IMAGE_TAG")
         name = uri.partition("/")[2]
         present = self._registry.manifest(name, tag)
         if present is not None:

@@ -12,5 +12,5 @@ import sys
 if sys.platform == "linux":
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, kept by exec
-os.nice(10)
+os.nice(5)
 os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606

@@ -60,10 +60,20 @@ async def _serve(options: Options) -> None:
         port: int = runner.addresses[0][1]
         cluster.announce(f"https://127.0.0.1:{port}", authority)
         die_with_parent()
-        await stop.wait()
+        await _until(stop, cluster)
     finally:
         await cluster.stop()
         await runner.cleanup()
+
+
+async def _until(stop: asyncio.Event, cluster: Cluster) -> None:
+    """Run the controller until `stop`; its failure is the program's."""
+    stopping = asyncio.ensure_future(stop.wait())
+    controlling = asyncio.ensure_future(cluster.controller.run())
+    await asyncio.wait({stopping, controlling}, return_when=asyncio.FIRST_COMPLETED)
+    if controlling.done():
+        controlling.result()
+    controlling.cancel()
 
 
 def main(arguments: list[str] | None = None) -> int:

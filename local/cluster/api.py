@@ -62,16 +62,20 @@ class Api:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Authenticate, and put errors into Kubernetes' words."""
         try:
-            assert self._sts is not None
-            user = await self._cluster.auth.authenticate(request.headers.get("Authorization", ""), self._sts)
-            if request.path.startswith("/_local/") and MASTERS not in user.groups:
-                raise ApiError(403, f'User "{user.name}" cannot use {request.path}')
-            request[_USER] = user
+            request[_USER] = await self._authenticated(request)
             return await handler(request)
         except ApiError as error:
             return web.json_response(error.status(), status=error.code)
         except web.HTTPException as error:
             return web.json_response(ApiError(error.status, error.reason).status(), status=error.status)
+
+    async def _authenticated(self, request: web.Request) -> User:
+        if self._sts is None:
+            raise ApiError(401, "Unauthorized")
+        user = await self._cluster.auth.authenticate(request.headers.get("Authorization", ""), self._sts)
+        if request.path.startswith("/_local/") and MASTERS not in user.groups:
+            raise ApiError(403, f'User "{user.name}" cannot use {request.path}')
+        return user
 
     async def _object(self, request: web.Request) -> web.Response:
         target = routes.parse(request.path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,12 +67,9 @@ class Cluster:
         self._default = self._fronts.open(options.port)
         self._front_of: dict[tuple[str, str], Front] = {}
         self._ready: Object = {}
-        self._loop_task: asyncio.Task[None] | None = None
 
     def announce(self, endpoint: str, authority: str) -> None:
-        """Start the controller and write the ready file."""
-        self._loop_task = asyncio.get_running_loop().create_task(self.controller.run())
-        self._loop_task.add_done_callback(_report)
+        """Write the ready file."""
         self._ready = {
             "endpoint": endpoint,
             "ca": authority,
@@ -85,8 +81,6 @@ class Cluster:
 
     async def stop(self) -> None:
         """End all pods and fronts; remove what was unpacked and the ready file. Logs stay."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
         self._fronts.stop()
         await self.controller.stop(_PODS_END_WITHIN_S)
         (self._options.run_dir / READY_FILE).unlink(missing_ok=True)
@@ -141,15 +135,10 @@ class Cluster:
         ports: list[dict[str, Any]] = spec.get("ports") or []
         if not selector or not ports:
             return []
-        target = ports[0].get("targetPort", ports[0].get("port"))
+        target: int | str = ports[0].get("targetPort") or ports[0].get("port") or 0
         found: list[Backend] = []
         for pod in self.controller.pods():
             fits = pod.namespace == namespace and matches({"matchLabels": selector}, pod.labels)
             if fits and pod.is_ready() and (port := pod.port_of(target)) is not None:
                 found.append(Backend(pod.name, port))
         return found
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        print(f"the Deployment controller failed: {error!r}", flush=True)

@@ -39,13 +39,14 @@ def with_defaults(deployment: Object) -> Object:
         raise invalid(
             "Deployment.apps",
             name,
-            f"spec.template.metadata.labels: Invalid value: {labels}: `selector` does not match template `labels`",
+            f"spec.template.metadata.labels: Invalid value: {labels}: "
+            "`selector` does not match template `labels`",
         )
-    strategy = {"type": "RollingUpdate", **(spec.get("strategy") or {})}
+    strategy: Object = {"type": "RollingUpdate", **(spec.get("strategy") or {})}
     if strategy["type"] == "RollingUpdate":
         bounds = {"maxSurge": "25%", "maxUnavailable": "25%"}
         strategy["rollingUpdate"] = bounds | (strategy.get("rollingUpdate") or {})
-    spec = {"replicas": 1, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10} | spec
+    spec = {"replicas": 1, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10, **spec}
     spec["strategy"] = strategy
     try:
         podspec.parse(template)
@@ -203,29 +204,21 @@ def _status(deployment: Object, want: Wanted, progress: Progress) -> Object:
 
 def _available(want: Wanted, counts: Counts) -> Object:
     if counts.available >= want.replicas - want.max_unavailable:
-        return _condition(
-            "Available", True, "MinimumReplicasAvailable", "Deployment has minimum availability."
-        )
-    return _condition(
-        "Available", False, "MinimumReplicasUnavailable", "Deployment does not have minimum availability."
-    )
+        reason, message = "MinimumReplicasAvailable", "Deployment has minimum availability."
+        return {"type": "Available", "status": "True", "reason": reason, "message": message}
+    reason, message = "MinimumReplicasUnavailable", "Deployment does not have minimum availability."
+    return {"type": "Available", "status": "False", "reason": reason, "message": message}
 
 
 def _progressing(deployment: Object, want: Wanted, progress: Progress) -> Object:
-    replica_set = f'ReplicaSet "{deployment["metadata"]["name"]}-{want.revision}"'
     if progress.complete:
-        return _condition(
-            "Progressing", True, "NewReplicaSetAvailable", f"{replica_set} has successfully progressed."
-        )
-    if progress.timed_out:
-        return _condition(
-            "Progressing", False, "ProgressDeadlineExceeded", f"{replica_set} has timed out progressing."
-        )
-    return _condition("Progressing", True, "ReplicaSetUpdated", f"{replica_set} is progressing.")
-
-
-def _condition(kind: str, holds: bool, reason: str, message: str) -> Object:
-    return {"type": kind, "status": "True" if holds else "False", "reason": reason, "message": message}
+        status, reason, how = "True", "NewReplicaSetAvailable", "has successfully progressed"
+    elif progress.timed_out:
+        status, reason, how = "False", "ProgressDeadlineExceeded", "has timed out progressing"
+    else:
+        status, reason, how = "True", "ReplicaSetUpdated", "is progressing"
+    message = f'ReplicaSet "{deployment["metadata"]["name"]}-{want.revision}" {how}.'
+    return {"type": "Progressing", "status": status, "reason": reason, "message": message}
 
 
 def _with_times(condition: Object, before: Object | None) -> Object:

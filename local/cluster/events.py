@@ -15,7 +15,7 @@ class Events:
     def __init__(self) -> None:
         self._events: collections.deque[dict[str, Any]] = collections.deque(maxlen=_KEPT)
 
-    def record(self, event: str, **facts: Any) -> None:
+    def record(self, event: str, **facts: object) -> None:
         """Note that `event` happened now."""
         self._events.append({"time": time.time(), "event": event, **facts})
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -180,7 +180,7 @@ class ImageStore:
 
 
 @contextmanager
-def _get(reference: Reference, path: str) -> Iterator[http.client.HTTPResponse]:
+def _get(reference: Reference, path: str) -> Generator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection(reference.host, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", f"/v2/{reference.repository}/{path}", headers={"Accept": _ACCEPT})

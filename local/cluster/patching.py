@@ -24,7 +24,7 @@ _PORT_KEYS = ("containerPort", "port")
 _DIRECTIVES = ("$setElementOrder/", "$retainKeys", "$deleteFromPrimitiveList/")
 
 
-def merge(original: Any, patch: Any) -> Any:
+def merge(original: Any, patch: Any) -> Any:  # noqa: ANN401  # JSON
     """RFC 7396: objects merge, null removes, everything else replaces."""
     if not isinstance(patch, dict):
         return patch
@@ -37,7 +37,7 @@ def merge(original: Any, patch: Any) -> Any:
     return result
 
 
-def strategic_merge(original: Any, patch: Any) -> Any:
+def strategic_merge(original: Any, patch: Any) -> Any:  # noqa: ANN401  # JSON
     """As `merge`, but named lists (containers, env, ports …) merge item by item.
 
     `$patch: delete` and `$patch: replace` are honoured; hints about order are not needed and skipped.

@@ -8,7 +8,6 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local.cluster import probes
@@ -26,6 +25,7 @@ from local.cluster.images import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from local.cluster.events import Events
     from local.cluster.images import Image, ImageStore
@@ -197,12 +197,10 @@ class Pod:
     async def _run_once(self, image: Image) -> tuple[int, str]:
         """One process, from start to exit: its exit code and why it ended, if this runtime knows."""
         try:
-            await self._start(image)
+            container = await self._start(image)
         except StartError as error:
             self._set_waiting("RunContainerError", str(error))
             return 128, str(error)
-        container = self.container
-        assert container is not None
         exited = asyncio.ensure_future(container.wait())
         attention = asyncio.ensure_future(
             probes.attend(self.spec, self.port_of, self._on_started, self._on_ready)
@@ -213,7 +211,7 @@ class Pod:
             await _first(exited, attention, stopping, ignore_return_of=attention)
             if not exited.done():
                 if attention.done():
-                    why = _reason(attention)
+                    why = str(attention.exception())
                     self._event("unhealthy", message=why)
                 await self._end(container, exited, pre_stop=self.spec.pre_stop_s)
             return await exited, why
@@ -223,7 +221,7 @@ class Pod:
             await asyncio.gather(attention, stopping, exited, return_exceptions=True)
             self._ended()
 
-    async def _start(self, image: Image) -> None:
+    async def _start(self, image: Image) -> Container:
         self.ports = map_ports(self.spec, self.node.ports)
         self._last_port = next(iter(self.ports.values()))
         place = Place(
@@ -236,7 +234,7 @@ class Pod:
         )
         working_dir = image.root / image.working_dir.lstrip("/")
         try:
-            self.container = await Container.start(
+            container = self.container = await Container.start(
                 command(self.spec, image, self.node.python),
                 environment(self.spec, image, place, self.ports),
                 working_dir if working_dir.is_dir() else image.root,
@@ -246,7 +244,8 @@ class Pod:
             self._ended()
             raise
         self.waiting, self.running_since = None, time.time()
-        self._event("started", pid=self.container.pid, port=self._last_port)
+        self._event("started", pid=container.pid, port=self._last_port)
+        return container
 
     async def _end(self, container: Container, exited: asyncio.Future[int], *, pre_stop: float) -> None:
         """PreStop, SIGTERM, and SIGKILL when the grace period, which includes preStop, is over."""
@@ -278,7 +277,7 @@ class Pod:
         self.started = True
         self.on_change()
 
-    def _on_ready(self, ready: bool, problem: str) -> None:
+    def _on_ready(self, *, ready: bool, problem: str) -> None:
         self.problem = f"Readiness probe failed: {problem}" if problem else ""
         if ready == (self.ready_since is not None):
             return
@@ -290,7 +289,7 @@ class Pod:
         self.node.ports.give_back(self.ports)
         self.container, self.ports = None, {}
         self.running_since, self.started = None, False
-        self._on_ready(False, "")
+        self._on_ready(ready=False, problem="")
         self.on_change()
 
     def _port_was_taken(self) -> bool:
@@ -314,7 +313,7 @@ class Pod:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
-    def _event(self, event: str, **facts: Any) -> None:
+    def _event(self, event: str, **facts: object) -> None:
         self.node.events.record(
             event,
             pod=self.name,
@@ -333,10 +332,3 @@ async def _first(*tasks: asyncio.Future[Any], ignore_return_of: asyncio.Future[A
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         if done != {ignore_return_of} or ignore_return_of.exception() is not None:
             return
-
-
-def _reason(attention: asyncio.Future[Any]) -> str:
-    error = attention.exception()
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error or "")

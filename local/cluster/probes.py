@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.cluster.podspec import PodSpec, Probe
 
-# A container that has never been ready is asked more often for a while, as kubelets do too.
+# A container that starts is asked more often than its probes' periods for a while: kubelets do so for
+# readiness too.
 _EAGER_PERIOD_S = 0.2
 _EAGER_FOR_S = 15.0
+
+
+class OnReady(Protocol):
+    """A listener."""
+
+    def __call__(self, *, ready: bool, problem: str) -> None:
+        """Hear whether a container is ready, and what failed if not."""
 
 
 class Unhealthy(Exception):  # noqa: N818 - an outcome, not a fault of this program
@@ -54,7 +62,7 @@ async def attend(
     spec: PodSpec,
     port_of: Callable[[int | str], int | None],
     on_started: Callable[[], None],
-    on_ready: Callable[[bool, str], None],
+    on_ready: OnReady,
 ) -> None:
     """Probe a container until cancelled; raises Unhealthy when it must be restarted.
 
@@ -63,13 +71,19 @@ async def attend(
     if spec.startup is not None:
         await _until_started(spec.startup, port_of(spec.startup.port))
     on_started()
-    async with asyncio.TaskGroup() as group:
-        if spec.readiness is None:
-            on_ready(True, "")
-        else:
-            group.create_task(_watch_readiness(spec.readiness, port_of(spec.readiness.port), on_ready))
-        if spec.liveness is not None:
-            group.create_task(_watch_liveness(spec.liveness, port_of(spec.liveness.port)))
+    if spec.readiness is None:
+        on_ready(ready=True, problem="")
+    try:
+        async with asyncio.TaskGroup() as group:
+            if spec.readiness is not None:
+                group.create_task(_watch_readiness(spec.readiness, port_of(spec.readiness.port), on_ready))
+            if spec.liveness is not None:
+                group.create_task(_watch_liveness(spec.liveness, port_of(spec.liveness.port)))
+    except* Unhealthy as unhealthy:
+        failure = unhealthy.exceptions[0]
+    else:
+        return
+    raise failure
 
 
 async def _result(probe: Probe, port: int | None) -> str | None:
@@ -77,16 +91,17 @@ async def _result(probe: Probe, port: int | None) -> str | None:
 
 
 async def _until_started(probe: Probe, port: int | None) -> None:
+    """Ask often, but give up when asking once a period would have."""
     await asyncio.sleep(probe.initial_delay_s)
-    failures = 0
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + probe.period_s * (probe.failures - 1)
     while (problem := await _result(probe, port)) is not None:
-        failures += 1
-        if failures >= probe.failures:
+        if loop.time() >= give_up:
             raise Unhealthy(f"Startup probe failed: {problem}")
-        await asyncio.sleep(probe.period_s)
+        await asyncio.sleep(min(probe.period_s, _EAGER_PERIOD_S))
 
 
-async def _watch_readiness(probe: Probe, port: int | None, on_ready: Callable[[bool, str], None]) -> None:
+async def _watch_readiness(probe: Probe, port: int | None, on_ready: OnReady) -> None:
     await asyncio.sleep(probe.initial_delay_s)
     loop = asyncio.get_running_loop()
     eager_until = loop.time() + _EAGER_FOR_S
@@ -97,9 +112,9 @@ async def _watch_readiness(probe: Probe, port: int | None, on_ready: Callable[[b
         if streak >= (probe.failures if ready else probe.successes):
             ready, streak = not ready, 0
             ever = ever or ready
-            on_ready(ready, problem or "")
+            on_ready(ready=ready, problem=problem or "")
         elif problem and not ready:
-            on_ready(False, problem)
+            on_ready(ready=False, problem=problem)
         eager = not ever and loop.time() < eager_until
         await asyncio.sleep(min(probe.period_s, _EAGER_PERIOD_S) if eager else probe.period_s)
 

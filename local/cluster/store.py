@@ -113,7 +113,7 @@ class Store:
         return self._put(_key(target, old["metadata"]["name"]), changed)
 
     def set_status(self, target: Target, status: Object, annotations: dict[str, str] | None = None) -> None:
-        """Store the status (and annotations) that a controller computed, if they differ and it still exists."""
+        """Store what a controller computed, if it differs and the object still exists."""
         old = self._objects.get(_key(target, target.name or ""))
         if old is None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from local.errors import LocalError
 from local.plausible import Plausible
 from local.realisers import cluster, functions, identity, messaging, models, s3
 from local.realisers.base import Realiser, Site
@@ -38,10 +39,10 @@ class Realisers:
         self._unused = set(omit)
         self._omit = frozenset(omit)
 
-    @property
-    def unused_omissions(self) -> set[str]:
-        """Texts of `omit` that no resource had: a test that names them proves nothing."""
-        return set(self._unused)
+    def check_omissions(self) -> None:
+        """Raise a LocalError if a text of `omit` fits no resource: a test with it would prove nothing."""
+        if self._unused:
+            raise LocalError(f"nothing to omit that is called {', '.join(sorted(self._unused))}")
 
     def __call__(self, resource: Resource) -> Realised | None:
         """Make the resource; None if it stays declared only."""

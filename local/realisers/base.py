@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from local.engine import Realised, Resource
-from local.plausible import Plausible
 
 if TYPE_CHECKING:
     from local.emulators import Emulators
+    from local.plausible import Plausible
 
 Realiser = Callable[["Site", Resource], Realised]
 

@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ class Sts:
         sts = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 sts.seen.append(self.path)
                 fits = self.headers["x-k8s-aws-id"] == cluster_name
                 inner = {"GetCallerIdentityResult": {"Arn": sts.caller}}
@@ -271,6 +271,15 @@ class Workload:
             "items"
         ]
 
+    def waiting(self, reason: str) -> dict[str, Any]:
+        """The status of the container that waits for `reason`, with its message; when it does at last."""
+
+        def find() -> dict[str, Any]:
+            statuses = [status for pod in self.pods() for status in pod["status"]["containerStatuses"]]
+            return next((s for s in statuses if s["state"].get("waiting", {}).get("reason") == reason), {})
+
+        return wait_until(f"a container waits for {reason}", find)
+
     def rolled_out(self) -> bool:
         deployment = self.get()
         status, replicas = deployment.get("status") or {}, deployment["spec"]["replicas"]
@@ -310,7 +319,7 @@ def start(run_dir: Path, registry: str, aws_endpoint: str, *options: str) -> sub
 
 
 @contextmanager
-def running_registry(run_dir: Path) -> Iterator[Registry]:
+def running_registry(run_dir: Path) -> Generator[Registry]:
     """A registry of its own."""
     run_dir.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
@@ -325,7 +334,7 @@ def running_registry(run_dir: Path) -> Iterator[Registry]:
 
 
 @contextmanager
-def running_cluster(run_dir: Path, registry: Registry, *options: str) -> Iterator[Cluster]:
+def running_cluster(run_dir: Path, registry: Registry, *options: str) -> Generator[Cluster]:
     """A cluster of its own with a fake STS."""
     sts = Sts("prod")
     process = start(run_dir, registry.address, sts.url, *options)

@@ -1,12 +1,14 @@
 """The server inside the tests' images: standard library only, drains as a good server does.
 
 `/ping` answers by the file `ready` beside the model; every other path tells the version. A model file `crash`
-ends the process at once. SIGTERM: no more connections, a last answer with `Connection: close` on each.
+ends the process at once. SIGTERM: no more connections, a last answer with `Connection: close` on each; with a
+model file `stubborn`: nothing.
 """
 
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -19,69 +21,62 @@ STUBBORN = (MODEL / "stubborn").exists()
 DRAIN_S = 0.5
 
 
-async def main() -> None:
-    print(f"start {time.time()}", flush=True)
-    draining = asyncio.Event()
-    connections: set[asyncio.Task[None]] = set()
+class Server:
+    def __init__(self) -> None:
+        self.draining = asyncio.Event()
+        self.connections: set[asyncio.StreamWriter] = set()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(writer)
         try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                path = head.split(b" ", 2)[1].decode()
-                length = next(
-                    (
-                        int(line[15:])
-                        for line in head.split(b"\r\n")
-                        if line.lower().startswith(b"content-length:")
-                    ),
-                    0,
-                )
-                await reader.readexactly(length)
-                status, body = answer(path, length)
-                close = draining.is_set() or b"connection: close" in head.lower()
-                text = json.dumps(body).encode()
-                writer.write(
-                    f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n"
-                    f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n".encode()
-                    + text
-                )
-                await writer.drain()
-                if close:
-                    break
+            while await self.exchange(reader, writer):
+                pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            connections.discard(task)
+            self.connections.discard(writer)
             writer.close()
 
-    def answer(path: str, length: int) -> tuple[int, dict[str, object]]:
-        if path == "/ping":
-            return (200 if READY else 503), {}
-        if path == "/die":
-            os._exit(7)
-        if path == "/environment":
-            return 200, dict(os.environ)
-        return 200, {"version": VERSION, "pid": os.getpid(), "received": length}
+    async def exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = re.search(r"content-length: (\d+)", head)
+        body = await reader.readexactly(int(length[1]) if length else 0)
+        status, answer = respond(head.split()[1], len(body))
+        close = self.draining.is_set() or "connection: close" in head
+        text = json.dumps(answer)
+        fields = f"Content-Length: {len(text)}\r\nConnection: {'close' if close else 'keep-alive'}"
+        writer.write(f"HTTP/1.1 {status} X\r\n{fields}\r\n\r\n{text}".encode())
+        await writer.drain()
+        return not close
 
-    server = await asyncio.start_server(handle, os.environ["SERVING_HOST"], int(os.environ["SERVING_PORT"]))
-    loop = asyncio.get_running_loop()
-
-    def on_term() -> None:
-        print(f"term {time.time()}", flush=True)
+    def on_term(self) -> None:
+        sys.stdout.write(f"term {time.time()}\n")
+        sys.stdout.flush()
         if not STUBBORN:
-            draining.set()
+            self.draining.set()
 
-    loop.add_signal_handler(signal.SIGTERM, on_term)
-    await draining.wait()
-    server.close()
-    until = loop.time() + DRAIN_S
-    while connections and loop.time() < until:
+
+def respond(path: str, length: int) -> tuple[int, dict[str, object]]:
+    if path == "/ping":
+        return (200 if READY else 503), {}
+    if path == "/die":
+        os._exit(7)
+    if path == "/environment":
+        return 200, dict(os.environ)
+    return 200, {"version": VERSION, "pid": os.getpid(), "received": length}
+
+
+async def main() -> None:
+    server = Server()
+    listening = await asyncio.start_server(
+        server.handle, os.environ["SERVING_HOST"], int(os.environ["SERVING_PORT"])
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.on_term)
+    await server.draining.wait()
+    listening.close()
+    until = time.monotonic() + DRAIN_S
+    while server.connections and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    sys.stdout.flush()
     os._exit(0)
 
 

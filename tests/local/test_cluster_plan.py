@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,10 @@ from hypothesis import strategies as st
 
 from local.cluster.rollout import Counts, PodView, Progress, Wanted, advance, count, plan, wanted
 
+if TYPE_CHECKING:
+    import random
+
+NAMES = itertools.count()
 PODS = st.builds(
     PodView,
     name=st.uuids().map(str),
@@ -37,7 +42,7 @@ def available(pods: list[PodView]) -> int:
 def apply(want: Wanted, pods: list[PodView]) -> list[PodView]:
     step = plan(want, pods)
     stopped = [replace(pod, terminating=True) if pod.name in step.stop else pod for pod in pods]
-    return stopped + [PodView(name=f"{random.random()}", revision="new") for _ in range(step.start)]
+    return stopped + [PodView(name=f"new-{next(NAMES)}", revision="new") for _ in range(step.start)]
 
 
 @given(wishes(), st.lists(PODS, max_size=10))
@@ -51,7 +56,7 @@ def test_a_step_never_breaks_the_bounds(want: Wanted, pods: list[PodView]) -> No
 
 
 @given(wishes(), st.integers(0, 5), st.booleans(), st.randoms(use_true_random=False))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_a_rollout_ends_when_new_pods_get_ready(
     want: Wanted, old: int, old_available: bool, chance: random.Random
 ) -> None:

@@ -6,12 +6,20 @@ import http.client
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.local.cluster_rig import Cluster, Registry, fetch, running_cluster, running_registry, wait_until
+from tests.local.cluster_rig import (
+    STRATEGIC,
+    Cluster,
+    Registry,
+    fetch,
+    running_cluster,
+    running_registry,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +47,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -112,9 +120,12 @@ def test_a_model_that_never_gets_ready_leaves_the_old_one_in_service(
     url = app.serve()
     app.wait()
     app.set_image(registry.model("bad", ready="no"))
-    failed = wait_until(
-        "the deadline is exceeded", lambda: (c := app.condition("Progressing"))["status"] == "False" and c
-    )
+
+    def stuck() -> dict[str, str]:
+        condition = app.condition("Progressing")
+        return condition if condition["status"] == "False" else {}
+
+    failed = wait_until("the deadline is exceeded", stuck)
     assert failed["reason"] == "ProgressDeadlineExceeded"
     assert app.condition("Available")["status"] == "True"
     assert {fetch(url)[1]["version"] for _ in range(8)} == {"1"}
@@ -142,22 +153,7 @@ def test_pods_that_were_never_ready_make_way(cluster: Cluster, registry: Registr
 def test_an_image_that_cannot_be_pulled_is_told_and_awaited(cluster: Cluster, registry: Registry) -> None:
     app = cluster.namespace()
     app.deploy(f"{registry.address}/late:v-late", replicas=1)
-    waiting = wait_until(
-        "the pull fails",
-        lambda: [s["state"].get("waiting", {}) for p in app.pods() for s in p["status"]["containerStatuses"]],
-    )[0]
-    waiting = wait_until(
-        "the pull backs off",
-        lambda: next(
-            (
-                state
-                for pod in app.pods()
-                if (state := pod["status"]["containerStatuses"][0]["state"].get("waiting", {})).get("reason")
-                == "ImagePullBackOff"
-            ),
-            None,
-        ),
-    )
+    waiting = app.waiting("ImagePullBackOff")["state"]["waiting"]
     assert "not found" in waiting["message"]
     registry.model("late", repository="late")
     app.wait()
@@ -171,19 +167,16 @@ def test_a_crashing_container_backs_off_and_tells_why(cluster: Cluster, registry
         container={"terminationMessagePolicy": "FallbackToLogsOnError"},
     )
 
-    def crash_loop() -> object:
-        status = next((p["status"]["containerStatuses"][0] for p in app.pods()), {})
-        return (status.get("state") or {}).get("waiting", {}).get("reason") == "CrashLoopBackOff" and status
-
-    status = wait_until("the container backs off", crash_loop)
-    assert isinstance(status, dict)
+    status = app.waiting("CrashLoopBackOff")
     assert status["restartCount"] >= 1
     assert status["lastState"]["terminated"]["exitCode"] == 1
     assert "no such model" in status["lastState"]["terminated"]["message"]
-    exits = [event["time"] for event in app.events() if event["event"] == "exited"]
-    wait_until("four exits", lambda: len([e for e in app.events() if e["event"] == "exited"]) >= 4)
-    exits = [event["time"] for event in app.events() if event["event"] == "exited"]
-    gaps = [after - before for before, after in itertools.pairwise(exits)]
+
+    def exits() -> list[float]:
+        return [event["time"] for event in app.events() if event["event"] == "exited"]
+
+    wait_until("four exits", lambda: len(exits()) >= 4)
+    gaps = [after - before for before, after in itertools.pairwise(exits())]
     assert gaps[2] > gaps[0]
 
 
@@ -243,3 +236,31 @@ def test_variables_and_files_of_a_pod(
     assert variables["SERVING_MODEL_DIR"].startswith(str(cluster.run_dir))
     assert variables["HOME"].endswith(pod)
     assert any(event["event"] == "note" and "SECRET" in event["message"] for event in app.events())
+
+
+def test_what_is_deleted_stops(cluster: Cluster, registry: Registry) -> None:
+    app = cluster.namespace()
+    app.deploy(registry.model("1"), replicas=1)
+    url = app.serve()
+    app.wait()
+    cluster.ok("DELETE", app.path)
+    wait_until("the pod is gone", lambda: not app.pods())
+    assert fetch(url) == (503, {"error": "no ready pod of Service app"})
+    app.deploy(registry.model("2"), replicas=1)
+    app.wait()
+    assert fetch(url)[1]["version"] == "2"
+    cluster.ok("DELETE", f"/api/v1/namespaces/{app.namespace}")
+    wait_until("the new pod is gone", lambda: not app.pods())
+    assert f"{app.namespace}/app" not in cluster.state()["services"]
+
+
+def test_replicas_follow_the_spec(cluster: Cluster, registry: Registry) -> None:
+    app = cluster.namespace()
+    app.deploy(registry.model("1"), replicas=1)
+    app.wait()
+    first = app.pods()[0]["metadata"]["name"]
+    for replicas in (3, 1):
+        cluster.ok("PATCH", app.path, {"spec": {"replicas": replicas}}, kind=STRATEGIC)
+        app.wait()
+        wait_until("surplus pods are gone", lambda count=replicas: len(app.pods()) == count)
+    assert [pod["metadata"]["name"] for pod in app.pods()] == [first]

@@ -25,7 +25,7 @@ MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.ubj"
 BASELINE: Final = "baseline.json"
 GOLDEN: Final = "golden.json"
-# The largest size in bytes of each file: a bundle is unpacked by functions with little memory and disk.
+# Bytes: a bundle is unpacked by functions with little memory and disk.
 LIMITS: Final[Mapping[str, int]] = {
     MANIFEST: 16 << 20,
     MODEL: 256 << 20,
@@ -36,18 +36,19 @@ GOLDEN_ROWS: Final = 5
 GOLDEN_TOLERANCE: Final = 1e-6
 
 Task = Literal["binary", "multiclass", "regression"]
+ColumnType = Literal["numeric", "categorical", "timestamp"]
 Scalar = str | int | float | bool | None
 
-# Both go into HTTP headers, image labels and object keys.
+# For HTTP headers, image labels and object keys.
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 __all__ = [
     "BASELINE", "FORMAT_VERSION", "GOLDEN", "GOLDEN_ROWS", "GOLDEN_TOLERANCE", "MANIFEST", "MODEL",
-    "XGBOOST_VERSION", "BundleError", "Champion", "Column", "Feature", "FileEntry", "Golden", "Manifest",
-    "Metric", "Metrics", "Task", "Training", "canonical", "check_xgboost", "describe", "digest", "pack",
-    "read", "read_baseline", "read_golden", "unpack", "verify", "write",
+    "XGBOOST_VERSION", "BundleError", "Champion", "Column", "ColumnType", "Feature", "FileEntry", "Golden",
+    "Manifest", "Metric", "Metrics", "Task", "Training", "canonical", "check_xgboost", "describe", "digest",
+    "pack", "read", "read_baseline", "read_golden", "unpack", "verify", "write",
 ]  # fmt: skip
 
 
@@ -59,7 +60,7 @@ class Column:
     """
 
     name: str
-    type: Literal["numeric", "categorical", "timestamp"] = "numeric"
+    type: ColumnType = "numeric"
     categories: tuple[str, ...] = ()
     unknown: Literal["missing", "refuse"] = "missing"
 
@@ -120,7 +121,7 @@ class FileEntry:
 class Golden:
     """Raw rows in the order of `columns` (texts, numbers, booleans, null), and the model's answers to them.
 
-    An answer is a number, of a multiclass model a list; it must be reproduced within 1e-6.
+    An answer (of a multiclass model a list) must be reproduced within 1e-6.
     """
 
     columns: tuple[str, ...]

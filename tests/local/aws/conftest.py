@@ -35,26 +35,26 @@ def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
     return value
 
 
+def start(name: str, run_dir: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+    """Start `python -m local.<name>`; the process and what its ready file says."""
+    command = [sys.executable, "-m", f"local.{name}", "--run-dir", str(run_dir), *arguments]
+    # A user's profile must not matter.
+    environment = {**os.environ, "AWS_PROFILE": "somebody", "AWS_ACCESS_KEY_ID": "AKIASOMEBODY"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    ready = run_dir / f"{name}.json"
+    wait_for(lambda: ready.exists() or process.poll() is not None)
+    assert process.poll() is None, (run_dir / f"{name}.log").read_text()
+    return process, json.loads(ready.read_text())
+
+
 class LocalAws:
-    """A running server and short ways to put things there."""
+    """A running server, and short ways to put things there."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, endpoint: str, registry: str = "") -> None:
         self.run_dir = run_dir
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.registry = self._start("registry")["url"]
-        self.endpoint = self._start("aws", "--registry", self.registry)["endpoint"]
+        self.endpoint = endpoint
+        self.registry = registry
         self._clients: dict[str, Any] = {}
-
-    def _start(self, name: str, *arguments: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", f"local.{name}", "--run-dir", str(self.run_dir), *arguments]
-        # A user's profile must not matter.
-        environment = {**os.environ, "AWS_PROFILE": "somebody", "AWS_ACCESS_KEY_ID": "AKIASOMEBODY"}
-        process = subprocess.Popen(command, cwd=ROOT, env=environment)
-        self.processes.append(process)
-        ready = self.run_dir / f"{name}.json"
-        wait_for(lambda: ready.exists() or process.poll() is not None)
-        assert process.poll() is None, (self.run_dir / f"{name}.log").read_text()
-        return json.loads(ready.read_text())
 
     def client(self, service: str, **credentials: str) -> Any:
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", **credentials}
@@ -144,15 +144,25 @@ class LocalAws:
 
         return wait_for(ended, seconds)
 
-    def stop(self) -> list[int]:
-        """Stop the servers as `local up` does; their exit codes."""
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
-        return [process.wait(timeout=5) for process in reversed(self.processes)]
+
+@pytest.fixture(scope="session")
+def start_server() -> Callable[[Path], tuple[subprocess.Popen[bytes], LocalAws]]:
+    """Starts a server of the test's own."""
+
+    def start_it(run_dir: Path) -> tuple[subprocess.Popen[bytes], LocalAws]:
+        process, ready = start("aws", run_dir, "--registry", "127.0.0.1:9")
+        return process, LocalAws(run_dir, ready["endpoint"])
+
+    return start_it
 
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    server = LocalAws(tmp_path_factory.mktemp("aws"))
-    yield server
-    assert server.stop() == [0, 0]
+    """The server that the tests share; it must end well, too."""
+    run_dir = tmp_path_factory.mktemp("aws")
+    registry, images = start("registry", run_dir)
+    server, ready = start("aws", run_dir, "--registry", images["url"])
+    yield LocalAws(run_dir, ready["endpoint"], images["url"])
+    for process in (server, registry):
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(timeout=5) for process in (server, registry)] == [0, 0]

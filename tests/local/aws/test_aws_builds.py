@@ -64,7 +64,9 @@ def project(aws: Any) -> Any:
 def build(aws: Any, tag: str, **rest: Any) -> dict[str, Any]:
     client = aws.client("codebuild")
     variables = [{"name": "IMAGE_TAG", "value": tag, "type": "PLAINTEXT"}]
-    started = client.start_build(projectName="server", environmentVariablesOverride=variables, **rest)["build"]
+    started = client.start_build(projectName="server", environmentVariablesOverride=variables, **rest)[
+        "build"
+    ]
     assert started["buildStatus"] == "IN_PROGRESS"
     end = time.monotonic() + 10
     while time.monotonic() < end:
@@ -137,7 +139,11 @@ def test_the_same_sources_are_the_same_image(aws: Any, project: dict[str, Any]) 
 
 @pytest.mark.parametrize(
     ("location", "message"),
-    [("sources/none.zip", "NoSuchKey"), ("sources/bad.zip", "not a zip file"), ("sources/empty.zip", "no Dockerfile")],
+    [
+        ("sources/none.zip", "NoSuchKey"),
+        ("sources/bad.zip", "not a zip file"),
+        ("sources/empty.zip", "no Dockerfile"),
+    ],
 )
 def test_a_failed_build_says_why(aws: Any, project: dict[str, Any], location: str, message: str) -> None:
     del project

@@ -111,7 +111,9 @@ def test_events_of_s3(aws: Any, echo: tuple[str, Any]) -> None:
     arn, path = echo
     aws.bucket("s3-events", events=True)
     aws.bucket("s3-silent")
-    aws.rule("s3", {"source": ["aws.s3"], "detail": {"bucket": {"name": ["s3-events", "s3-silent"]}}}, {"Arn": arn})
+    aws.rule(
+        "s3", {"source": ["aws.s3"], "detail": {"bucket": {"name": ["s3-events", "s3-silent"]}}}, {"Arn": arn}
+    )
     s3 = aws.client("s3")
     s3.put_object(Bucket="s3-silent", Key="x", Body=b"1")
     version = s3.put_object(Bucket="s3-events", Key="in/ü +%20.csv", Body=b"12345")["VersionId"]

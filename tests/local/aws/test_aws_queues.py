@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HANDLER = """
 import json, os
@@ -51,16 +54,20 @@ class Mapped:
         extra = {"MessageGroupId": group} if self.fifo else {}
         self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(body), **extra)
 
-    def batches(self, until: Any, seconds: float = 10.0) -> list[Any]:
+    def batches(self, until: Callable[[list[Any]], bool], seconds: float = 10.0) -> list[Any]:
         end = time.monotonic() + seconds
         found: list[Any] = []
         while time.monotonic() < end and not until(found):
-            found = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+            found = (
+                [json.loads(line) for line in self.path.read_text().splitlines()]
+                if self.path.exists()
+                else []
+            )
             time.sleep(0.05)
         assert until(found), found
         return found
 
-    def enable(self, wanted: bool) -> None:
+    def enable(self, *, wanted: bool) -> None:
         self.aws.client("lambda").update_event_source_mapping(UUID=self.mapping, Enabled=wanted)
 
     def left(self) -> int:
@@ -79,13 +86,13 @@ def numbers(batches: list[Any], group: str) -> list[int]:
 
 
 def test_groups_keep_their_order_and_a_burst_is_a_batch(fifo: Mapped) -> None:
-    fifo.enable(False)
+    fifo.enable(wanted=False)
     time.sleep(0.3)
     for n in range(12):
         fifo.send("a" if n % 3 else "b", n=n)
     time.sleep(0.5)
     assert not fifo.path.exists(), "a disabled mapping does not poll"
-    fifo.enable(True)
+    fifo.enable(wanted=True)
     found = fifo.batches(lambda batches: sum(map(len, batches)) == 12)
     assert len(found) <= 3, "a burst makes few invocations"
     assert numbers(found, "a") == [1, 2, 4, 5, 7, 8, 10, 11]
@@ -95,11 +102,11 @@ def test_groups_keep_their_order_and_a_burst_is_a_batch(fifo: Mapped) -> None:
 
 
 def test_only_what_failed_comes_back_and_then_goes_to_the_dead_letters(fifo: Mapped) -> None:
-    fifo.enable(False)
+    fifo.enable(wanted=False)
     time.sleep(0.2)
     fifo.send("a", n=1)
     fifo.send("b", n=2, fail=True)
-    fifo.enable(True)
+    fifo.enable(wanted=True)
     found = fifo.batches(lambda batches: numbers(batches, "b") == [2, 2])
     assert numbers(found, "a") == [1]
     receives = [count for batch in found for n, count, _ in batch if n == 2]

@@ -22,7 +22,8 @@ match hps["do"]:
         print("seen=" + json.dumps(seen))
         pathlib.Path(os.environ["SM_MODEL_DIR"], "model").write_text("m")
     case "refuse":
-        pathlib.Path(os.environ["SM_OUTPUT_DIR"], "failure").write_text('DataRefused: REFUSED={"a.csv":"empty"}')
+        failure = pathlib.Path(os.environ["SM_OUTPUT_DIR"], "failure")
+        failure.write_text('DataRefused: REFUSED={"a.csv":"empty"}')
         sys.exit(1)
     case "crash":
         raise ValueError("x" * 5000)
@@ -120,7 +121,11 @@ def test_the_reason_of_a_crash_is_its_last_lines(aws: Any, source: str) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("no-input", {"InputDataConfig": [channel("t", "S3Prefix", "s3://training/none/")]}, "No S3 objects found"),
+        (
+            "no-input",
+            {"InputDataConfig": [channel("t", "S3Prefix", "s3://training/none/")]},
+            "No S3 objects found",
+        ),
         ("no-bucket", {"InputDataConfig": [channel("t", "S3Prefix", "s3://nobucket/x")]}, "NoSuchBucket"),
         ("no-manifest", {"InputDataConfig": [channel("t", "ManifestFile", "s3://training/no")]}, "NoSuchKey"),
         ("no-script", {"HyperParameters": {"do": "list"}}, "sagemaker_program"),

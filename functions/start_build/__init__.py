@@ -1,0 +1,1 @@
+"""The build of the serving image, once per source hash."""
