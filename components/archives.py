@@ -19,6 +19,9 @@ import pulumi
 ROOT: Final = Path(__file__).resolve().parent.parent
 """The repository: where the deployables lie."""
 
+BUNDLE_FORMAT: Final = ("__init__.py", "decode.py", "format.py")
+"""The part of the bundle package that needs nothing but the standard library."""
+
 _BLOCK: Final = 0xFFFF
 _FIXED_TIME: Final = (1980, 1, 1, 0, 0, 0)
 _SOURCE_SUFFIXES: Final = frozenset(

@@ -46,10 +46,18 @@ def complaints(error: ValidationError, model: type[BaseModel], namespace: str) -
     """One sentence for each thing that is wrong."""
     root = model.model_json_schema(by_alias=True)
     sentences: dict[str, None] = {}
-    for detail in error.errors(include_url=False, include_context=True):
+    details = error.errors(include_url=False, include_context=True)
+    for detail in details:
+        if detail["type"] == "too_short" and any(_inside(other, detail) for other in details):
+            continue  # only because the wrong items were not counted
         location, schema = _walk(detail["loc"], root)
         sentences[_sentence(detail, location, schema, root, namespace)] = None
     return list(sentences)
+
+
+def _inside(detail: ErrorDetails, outer: ErrorDetails) -> bool:
+    depth = len(outer["loc"])
+    return len(detail["loc"]) > depth and detail["loc"][:depth] == outer["loc"]
 
 
 def _sentence(detail: ErrorDetails, location: Location, schema: Schema, root: Schema, namespace: str) -> str:
@@ -58,7 +66,7 @@ def _sentence(detail: ErrorDetails, location: Location, schema: Schema, root: Sc
     if kind == "missing":
         return f"{where} is missing: want {accepted(schema, root)}"
     if kind == "extra_forbidden":
-        return _unknown(location, root, namespace)
+        return _unknown(detail["loc"], root, namespace)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         return _untagged(detail, where, schema)
     got = json.dumps(detail["input"], default=str, ensure_ascii=False)
@@ -89,12 +97,12 @@ def _untagged(detail: ErrorDetails, where: str, schema: Schema) -> str:
 
 
 def _unknown(location: Location, root: Schema, namespace: str) -> str:
-    _, parent = _walk(location[:-1], root)
-    known = sorted(_resolve(parent, root).get("properties", {}))
+    path, parent = _walk(location[:-1], root)
+    known = sorted(parent.get("properties", {}))
     name = str(location[-1])
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{key(namespace, location)} is not a setting: {hint}known here are {', '.join(known)}"
+    return f"{key(namespace, [*path, name])} is not a setting: {hint}known here are {', '.join(known)}"
 
 
 def _walk(location: Location, root: Schema) -> tuple[list[int | str], Schema]:
@@ -103,7 +111,7 @@ def _walk(location: Location, root: Schema) -> tuple[list[int | str], Schema]:
     path: list[int | str] = []
     for part in location:
         if part == "[key]":  # the key itself is wrong, and stands in the path already
-            schema = parent.get("propertyNames", {})
+            schema = {"accepts": parent.get("keys", "another name")}
             continue
         branch = schema.get("discriminator", {}).get("mapping", {}).get(part)
         if branch is not None:
@@ -118,7 +126,7 @@ def _walk(location: Location, root: Schema) -> tuple[list[int | str], Schema]:
 
 
 def _is_object(schema: Schema) -> bool:
-    return "properties" in schema or "additionalProperties" in schema
+    return bool({"properties", "additionalProperties", "patternProperties"} & schema.keys())
 
 
 def _child(schema: Schema, part: int | str, root: Schema) -> Schema | None:
@@ -127,7 +135,9 @@ def _child(schema: Schema, part: int | str, root: Schema) -> Schema | None:
         if isinstance(part, int):
             found = candidate.get("items")
         else:
-            found = candidate.get("properties", {}).get(part) or candidate.get("additionalProperties")
+            named = {**candidate.get("properties", {})}
+            others = [*candidate.get("patternProperties", {}).values(), candidate.get("additionalProperties")]
+            found = named.get(part) or others[0]
         if isinstance(found, Mapping):
             return _resolve(cast("Schema", found), root)
     return None

@@ -34,27 +34,17 @@ Name = Annotated[
     str,
     text(NAME_PATTERN, "lower-case letters, digits and single hyphens, starting with a letter", 63),
 ]
-ModelName = Annotated[
-    str,
-    text(
-        NAME_PATTERN,
-        f"at most {MAX_MODEL_LENGTH} lower-case letters, digits and single hyphens, starting with a letter",
-        MAX_MODEL_LENGTH,
-    ),
-]
-HyperparameterName = Annotated[
-    str, text(r"^[a-z][a-z0-9_]*$", "a parameter of XGBoost's, like max_depth", 60)
-]
+# Keys of maps: their form stands in words beside the map, for a schema keeps the pattern only.
+MODEL_NAMES: Final = (
+    f"at most {MAX_MODEL_LENGTH} lower-case letters, digits and single hyphens, starting with a letter"
+)
+HYPERPARAMETER_NAMES: Final = "a parameter of XGBoost's, like max_depth"
+TAG_NAMES: Final = "a tag's name of at most 128 letters, digits, spaces or any of . : / = + @ _ -"
+ModelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_MODEL_LENGTH)]
+HyperparameterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+TagKey = Annotated[str, Field(pattern=r"^[\w.:/=+@-][\w .:/=+@-]*$", max_length=128)]
 Hyperparameter = Annotated[
     str | int | float | bool, Field(json_schema_extra={"accepts": "text, a number, true or false"})
-]
-TagKey = Annotated[
-    str,
-    text(
-        r"^[\w.:/=+@-][\w .:/=+@-]*$",
-        "a tag name of at most 128 letters, digits, spaces or any of . : / = + @ _ -",
-        128,
-    ),
 ]
 TagValue = Annotated[
     str, text(r"^[\w .:/=+@-]*$", "at most 256 letters, digits, spaces or any of . : / = + @ _ -", 256)
@@ -117,6 +107,7 @@ class Training(Section):
     bootstrap_data: Mapping[ModelName, tuple[str, ...]] = Field(
         default_factory=dict,
         description="Model → files that the program uploads and trains the first model on.",
+        json_schema_extra={"keys": MODEL_NAMES, "accepts": "a map from model to list of files"},
     )
 
 
@@ -155,7 +146,9 @@ class Model(Section):
     steps: tuple[Step, ...] = ()
     metric: Annotated[str, Field(pattern=r"^[a-z0-9]+$", max_length=30)] | None = None
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
-    hyperparameters: Mapping[HyperparameterName, Hyperparameter] = Field(default_factory=dict, max_length=60)
+    hyperparameters: Mapping[HyperparameterName, Hyperparameter] = Field(
+        default_factory=dict, max_length=60, json_schema_extra={"keys": HYPERPARAMETER_NAMES}
+    )
     gate_margin: Annotated[float, Field(ge=0, le=1)] = 0.005
 
 
@@ -169,5 +162,14 @@ class Settings(Section):
     training: Training = Training()
     retraining: Retraining = Retraining()
     workload: Workload = Workload()
-    models: Mapping[ModelName, Model] = Field(min_length=1, max_length=20)
-    tags: Mapping[TagKey, TagValue] = Field(default_factory=dict, max_length=40)
+    models: Mapping[ModelName, Model] = Field(
+        min_length=1,
+        max_length=20,
+        json_schema_extra={
+            "keys": MODEL_NAMES,
+            "accepts": "a map from 1 to 20 models' names to their settings",
+        },
+    )
+    tags: Mapping[TagKey, TagValue] = Field(
+        default_factory=dict, max_length=40, json_schema_extra={"keys": TAG_NAMES}
+    )

@@ -127,21 +127,20 @@ def _bar(span: Span, frame: Frame, middle: float, limit: float) -> Markup:
 
 
 def throughput(
-    stacks: Sequence[tuple[float, Sequence[tuple[str, float]]]],
-    width_s: float,
+    stacks: Sequence[tuple[float, float, Sequence[tuple[str, float]]]],
     bands: Sequence[Band],
     frame: Frame,
     height: float = 150.0,
 ) -> Markup:
-    """Stacked columns: at each moment, requests a second by colour."""
-    top = max((sum(value for _, value in parts) for _, parts in stacks), default=0.0)
+    """Stacked columns: start, width (seconds), and requests a second by colour."""
+    top = max((sum(value for _, value in parts) for _, _, parts in stacks), default=0.0)
     levels = steps(0, max(top, 1.0), 4)
     if levels[-1] < top:
         levels.append(2 * levels[-1] - levels[-2])
     high = levels[-1]
     shapes = [_bands(bands, frame, 0, height), _time_grid(frame, height)]
     shapes += [_level(height - height * level / high, number(level)) for level in levels]
-    for start, parts in stacks:
+    for start, width_s, parts in stacks:
         x, base = frame.x(start), height
         width = max(0.5, frame.x(start + width_s) - x - 0.6)
         for colour, value in parts:

@@ -8,6 +8,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from local import findings, flights, report, summary
 from local.console import Steps
 from local.errors import ChildError, LocalError
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DemoOptions", "run", "settings"]
 
-_DEATH_NOTICED_S = 1.0
+_DEATH_NOTICED_S, _LOG_WIDTH = 1.0, 120
 
 
 def settings(project: Path) -> dict[str, str]:
@@ -41,7 +43,7 @@ def settings(project: Path) -> dict[str, str]:
 
 def run(session: LocalSession, options: DemoOptions) -> int:
     """Tell the story, whatever comes of it write the report; 0 if all of it happened, else 1."""
-    console, started = Steps(), time.time()
+    console, started = Steps(_console()), time.time()
     story = Story(session, console, options)
     problems: list[str] = []
     try:
@@ -63,6 +65,12 @@ def run(session: LocalSession, options: DemoOptions) -> int:
         _keep_logs(session, folder / "logs")
     summary.show(console.console, found, html)
     return 0 if found.ok else 1
+
+
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    # Rich takes 80 columns where nobody looks on; logs have room for whole tables.
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_LOG_WIDTH)
 
 
 def _explain(session: LocalSession, story: Story, error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import logging
 import os
 import runpy
@@ -175,7 +176,7 @@ def run_program(  # noqa: PLR0913  # a facade with defaults
     thread = threading.Thread(
         target=contextvars.Context().run, args=(run.execute,), name="pulumi", daemon=True
     )
-    with _directory(project):
+    with _directory(project), _no_collections():
         thread.start()
         thread.join()
     if recorder.errors:
@@ -308,6 +309,18 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     asyncio.set_event_loop(None)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Generator[None]:
+    """Do without the search for garbage: the packages' objects stay, and it takes an eighth of the run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def _resources(session: LocalSession) -> list[Resource]:
             type=resource.type,
             name=resource.name,
             parent=resource.parent,
-            component=not resource.custom,
+            component=resource.is_component,
             local=resource.realised,
         )
         for resource in declared

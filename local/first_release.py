@@ -18,7 +18,7 @@ def wait(session: LocalSession, model: str, progress: Progress, *, timeout_s: fl
     """Return once the Service answers /ping with 200; at once if the program trains no first model.
 
     Raises:
-        LocalError: the training job failed, or nothing was released within `timeout_s`.
+        LocalError: training or release failed, or nothing was released within `timeout_s`.
     """
     url = f"{session.service_url(model)}/ping"
     if not _jobs(session, model):
@@ -34,6 +34,8 @@ def wait(session: LocalSession, model: str, progress: Progress, *, timeout_s: fl
             if line not in said:
                 said.add(line)
                 progress.note(line)
+        if reason := _not_released(session, model):
+            raise LocalError(f"the first release of {model} ended as {reason}")
         if time.monotonic() > deadline:
             raise LocalError(f"no model {model!r} was released within {timeout_s:.0f} s")
         time.sleep(_POLL_S)
@@ -46,6 +48,21 @@ def answers(url: str) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def _not_released(session: LocalSession, model: str) -> str | None:
+    """Outcome and reason of a release that ended otherwise than it should; None if there is none."""
+    answer = session.client("dynamodb").query(
+        TableName=session.program.outputs["stateTable"],
+        KeyConditionExpression="model = :model AND begins_with(#record, :prefix)",
+        ExpressionAttributeNames={"#record": "record"},
+        ExpressionAttributeValues={":model": {"S": model}, ":prefix": {"S": "release#"}},
+    )
+    for item in answer["Items"]:
+        outcome = item.get("outcome", {}).get("S", "released")
+        if outcome != "released":
+            return f"{outcome}: {item.get('reason', {}).get('S', 'no reason recorded')}"
+    return None
 
 
 def _jobs(session: LocalSession, model: str) -> list[tuple[str, bool]]:

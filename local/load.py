@@ -80,7 +80,9 @@ class Load:
 
     def line(self) -> str:
         """The last seconds in a line."""
-        since = self.samples[-1].due - _RECENT_S if self.samples else 0.0
+        if not self.samples:
+            return "no answer yet"
+        since = self.samples[-1].due - _RECENT_S
         recent: list[Sample] = []
         for sample in reversed(self.samples):
             if sample.due < since:

@@ -84,7 +84,7 @@ def context(report: Report) -> dict[str, Any]:
         "kinds": report.kinds(),
         "ms": milliseconds,
         "seconds": seconds,
-        "short": short,
+        "kind": kind,
     }
 
 
@@ -195,10 +195,11 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
 
 
-def short(digest: str) -> str:
-    """The part of a digest or job name that tells it from others."""
-    name = digest.removeprefix("sha256:")
-    return name[:12] if digest.startswith("sha256:") else name
+def kind(type_: str) -> str:
+    """A resource type without what it says twice: aws:s3:Bucket of aws:s3/bucket:Bucket."""
+    package, _, rest = type_.partition(":")
+    module, _, name = rest.rpartition(":")
+    return f"{package}:{module.partition('/')[0]}:{name}" if package == "aws" else type_
 
 
 _LINES = (("p50", "l1", "p50"), ("p95", "l2", "p95"), ("p99", "l3", "p99"))
@@ -209,7 +210,7 @@ def _throughput(
 ) -> Markup | None:
     if traffic is None or not traffic.buckets:
         return None
-    stacks: list[tuple[float, list[tuple[str, float]]]] = []
+    stacks: list[tuple[float, float, list[tuple[str, float]]]] = []
     for bucket in traffic.buckets:
         # In the order of release, so that colours do not jump between columns.
         order = [version for version in colour if version in bucket.answered]
@@ -217,8 +218,8 @@ def _throughput(
         parts = [
             (colour.get(version, "muted"), bucket.answered[version] / bucket.width_s) for version in order
         ]
-        stacks.append((bucket.start, [*parts, ("bad", bucket.failed / bucket.width_s)]))
-    return charts.throughput(stacks, traffic.buckets[0].width_s, bands, frame)
+        stacks.append((bucket.start, bucket.width_s, [*parts, ("bad", bucket.failed / bucket.width_s)]))
+    return charts.throughput(stacks, bands, frame)
 
 
 def _latency(traffic: Traffic | None, bands: Sequence[charts.Band], frame: charts.Frame) -> Markup | None:

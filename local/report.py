@@ -254,7 +254,9 @@ def spans(report: Report) -> list[charts.Span]:
         if release.uploaded is not None:
             found.append(charts.Span("Upload", release.title, release.uploaded, None, css))
     found += [
-        charts.Span("Upload", refusal.upload, refusal.uploaded, None, "bad", refusal.reason)
+        charts.Span(
+            "Upload", "malformed", refusal.uploaded, None, "bad", f"{refusal.upload}: {refusal.reason}"
+        )
         for refusal in report.refusals
         if refusal.uploaded is not None
     ]

@@ -152,7 +152,14 @@ def buckets(samples: Sequence[Sample], width_s: float = 1.0) -> list[Bucket]:
     members: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         members[int((sample.due - first) / width_s)].append(sample)
-    return [_bucket(first + index * width_s, width_s, members[index]) for index in range(max(members) + 1)]
+    last = max(sample.due for sample in samples)
+    found: list[Bucket] = []
+    for index in range(max(members) + 1):
+        start = first + index * width_s
+        # The traffic ends within the last bucket: it is as wide as there was traffic, or its rate would sag.
+        width = max(min(width_s, last - start), width_s / 10)
+        found.append(_bucket(start, width, members[index]))
+    return found
 
 
 def _bucket(start: float, width_s: float, members: Sequence[Sample]) -> Bucket:

@@ -70,3 +70,8 @@ class Signals:
     def _on_death(self, _signum: int, _frame: FrameType | None) -> None:
         if not self._holding and self._death is not None:
             raise self._death
+
+
+def ignore_deaths() -> None:
+    """From now on a child's death interrupts nothing: for who is about to look at it, or at the end."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _POLL_S = 0.25
 _JOB_STARTS_S, _JOB_ENDS_S, _RELEASE_ENDS_S, _ANSWERS_S = 60.0, 240.0, 120.0, 30.0
-_WARM_UP_S, _AFTERGLOW_S, _SETTLED_S, _LIVE_LINE_S = 2.0, 2.0, 1.0, 5.0
+_WARM_UP_S, _AFTERGLOW_S, _SETTLED_S, _LIVE_LINE_S = 2.0, 3.0, 1.0, 5.0
 BOOTSTRAP_MONTHS = (1, 2, 3)
 APRIL, MAY = 4, 5
 _NAMES = {APRIL: "April", MAY: "May"}
@@ -123,7 +123,7 @@ class Story:
         self._looks = Looks(self._session, self._options.model)
         counts = self._session.program.counts()
         self._say(
-            f"{counts['declared']} resources in {counts['components']} components: {counts['local']} run here, "
+            f"{counts['declared']} resources in {counts['components']} components; {counts['local']} run, "
             f"{counts['declared_only']} are declared only"
         )
         self._say(f"AWS {self._session.aws_endpoint}, cluster {self._session.cluster.endpoint}")

@@ -12,6 +12,8 @@ from rich.text import Text
 from local import page
 from local.report import PHASES
 
+_WIDEST = 130
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,9 +29,10 @@ def show(console: Console, report: Report, html: Path) -> None:
     if report.releases:
         _heading(console, "Models")
         _put(console, _models(report))
-        _put(console, _digests(report))
-    for refusal in report.refusals:
-        _put(console, Text.assemble(("refused ", "bold"), f"{refusal.upload}: {refusal.reason}"))
+        _lines(
+            console, [f"image {release.number}  {release.digest or 'none'}" for release in report.releases]
+        )
+    _lines(console, [f"refused  {refusal.upload}: {refusal.reason}" for refusal in report.refusals])
     if report.traffic:
         _heading(console, "Requests")
         _put(console, _requests(report.traffic))
@@ -65,26 +68,30 @@ def _verdict(console: Console, report: Report) -> None:
 
 
 def _resources(report: Report) -> RenderableType:
-    """A row per service: "s3" of aws:s3/bucket:Bucket, "apps/v1" of kubernetes:apps/v1:Deployment."""
+    """A row per service: "s3" of aws:s3/bucket:Bucket; all of Kubernetes is one."""
     services: dict[str, list[tuple[str, int, int]]] = {}
     for kind, declared, local in sorted(report.kinds()):
-        module, _, name = kind.rpartition(":")
-        service = module.partition("/")[0].replace("aws:", "").replace(":", " ")
-        services.setdefault(service, []).append((name, declared, local))
+        package, _, rest = kind.partition(":")
+        service = rest.partition("/")[0] if package == "aws" else package
+        services.setdefault(service, []).append((kind.rpartition(":")[2], declared, local))
     table = _table()
     table.add_column("service", no_wrap=True)
     table.add_column("declared", justify="right")
     table.add_column("here", justify="right")
-    table.add_column("kinds", overflow="fold")
+    table.add_column("running here", ratio=3)
+    table.add_column("declared only", ratio=2)
     for service, kinds in services.items():
+        here = [(name, local) for name, _, local in kinds if local]
+        only = [(name, declared - local) for name, declared, local in kinds if local < declared]
         declared, local = sum(kind[1] for kind in kinds), sum(kind[2] for kind in kinds)
-        names = ", ".join(f"{name} {count}" if count > 1 else name for name, count, _ in kinds)
-        table.add_row(
-            service, str(declared), str(local) if local else "-", names, style=None if local else "dim"
-        )
+        table.add_row(service, str(declared), str(local), _names(here), Text(_names(only), style="dim"))
     counts = report.counts()
     table.add_row("all", str(counts["declared"]), str(counts["local"]), style="bold")
     return table
+
+
+def _names(kinds: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count}" if count > 1 else name for name, count in kinds)
 
 
 def _models(report: Report) -> RenderableType:
@@ -103,11 +110,6 @@ def _models(report: Report) -> RenderableType:
             table.add_row(*head, *cells, took, style="bold" if metric and metric.primary else None)
             head, took = ["", "", ""], ""
     return table
-
-
-def _digests(report: Report) -> RenderableType:
-    images = (f"image {release.number}   {release.digest or 'none'}\n" for release in report.releases)
-    return Text("".join(images), no_wrap=True, overflow="ignore")
 
 
 def _requests(traffic: Traffic) -> RenderableType:
@@ -145,4 +147,11 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _put(console: Console, what: RenderableType) -> None:
-    console.print(Padding(what, (0, 0, 0, 2)))
+    console.print(
+        Padding(what, (0, 0, 0, 2), expand=False), width=min(console.width, _WIDEST), soft_wrap=False
+    )
+
+
+def _lines(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(f"  {line}", markup=False, soft_wrap=True)

@@ -1,9 +1,11 @@
 """A load generator, run as a process of its own: `python -m local.traffic --url … --rows … --out …`.
 
-Open loop: request k is due at start + k / rate, whatever the server does. A fixed set of keep-alive
-connections sends them in that order; when all of them wait for answers, the next request goes out late, and
-its lateness is in its latency (see `local.samples`). Nothing is retried: what a client would see as a failure
-is one, and a failure is anything but a 200 that carries a prediction.
+Open loop: request k is due at start + k / rate, whatever the server does. A fixed number of clients, each
+with one connection, sends them in turn; when all of them wait for answers, the next request goes out late,
+and its lateness is in its latency (see `local.samples`). Nothing is retried: what a client would see as a
+failure is one, and a failure is anything but a 200 that carries a prediction. Half of the clients keep their
+connection for as long as the server lets them, the others open a new one every so many requests: both kinds
+live through every rollout.
 
 SIGTERM ends it: no new requests, those under way are answered and written down, exit status 0.
 """
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 VERSION_HEADER = "X-Model-Version"
 _FLUSH_S = 0.2
+_LEAD_S = 0.05
+_RENEW_AFTER = 25
+_LAST = {"Connection": "close"}
 _ERROR_LENGTH = 200
 
 
@@ -74,31 +79,42 @@ class Generator:
 
     async def run(self) -> None:
         """Send until `stop`, or until the plan's limit is reached."""
-        plan = self._plan
-        timeout = aiohttp.ClientTimeout(total=plan.timeout_s)
-        connector = aiohttp.TCPConnector(limit=plan.connections, keepalive_timeout=60)
-        headers = {"Content-Type": plan.content_type}
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as client:
-            writer = asyncio.create_task(self._write())
-            # The epoch and the loop's clock, read together: durations come from the one that never jumps.
-            start, epoch = asyncio.get_running_loop().time() + 0.05, time.time() + 0.05
-            workers = (self._connection(client, start, epoch) for _ in range(plan.connections))
-            await asyncio.gather(*workers)
-            self._stop.set()
-            await writer
-            self._flush()
+        writer = asyncio.create_task(self._write())
+        # The epoch and the loop's clock, read together: durations come from the one that never jumps.
+        start, epoch = asyncio.get_running_loop().time() + _LEAD_S, time.time() + _LEAD_S
+        clients = (
+            self._client(start, epoch, renews=index % 2 == 1) for index in range(self._plan.connections)
+        )
+        await asyncio.gather(*clients)
+        self._stop.set()
+        await writer
+        self._flush()
 
-    async def _connection(self, client: aiohttp.ClientSession, start: float, epoch: float) -> None:
-        clock = asyncio.get_running_loop().time
+    async def _client(self, start: float, epoch: float, *, renews: bool) -> None:
         plan = self._plan
-        for number in self._numbers:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=plan.timeout_s),
+            headers={"Content-Type": plan.content_type},
+        ) as session:
+            await self._send(session, start, epoch, _RENEW_AFTER if renews else None)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, start: float, epoch: float, renew_after: int | None
+    ) -> None:
+        plan = self._plan
+        clock = asyncio.get_running_loop().time
+        for sends, number in enumerate(self._numbers, 1):
             if plan.limit is not None and number >= plan.limit:
                 return
             offset = number / plan.rate
             if await self._stopped_before(start + offset):
                 return
             sent = clock()
-            status, version, error = await self._request(client, plan.bodies[number % len(plan.bodies)])
+            last = renew_after is not None and sends % renew_after == 0
+            status, version, error = await self._request(
+                session, plan.bodies[number % len(plan.bodies)], _LAST if last else None
+            )
             sample = Sample(
                 due=epoch + offset,
                 waited_ms=max(0.0, sent - start - offset) * 1000,
@@ -117,17 +133,19 @@ class Generator:
             await asyncio.sleep(min(pause, _FLUSH_S))
         return self._stop.is_set()
 
-    async def _request(self, client: aiohttp.ClientSession, body: bytes) -> tuple[int, str, str]:
+    async def _request(
+        self, session: aiohttp.ClientSession, body: bytes, headers: dict[str, str] | None
+    ) -> tuple[int, str, str]:
         status, version = 0, ""
         try:
-            async with client.post(self._plan.url, data=body) as response:
+            async with session.post(self._plan.url, data=body, headers=headers) as response:
                 status, version = response.status, response.headers.get(VERSION_HEADER, "")
                 return status, version, fault(status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return status, version, f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
 
     async def _write(self) -> None:
-        while not self._stop.is_set():  # a pulse, not a wait for the end
+        while not self._stop.is_set():
             await asyncio.sleep(_FLUSH_S)
             self._flush()
 

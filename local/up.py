@@ -31,6 +31,8 @@ def bring_up(session: LocalSession, steps: Steps, *, wait: bool) -> None:
         f"machine, {counts['declared_only']} are declared only"
     )
     steps.note(f"declared only: {_declared_only(session)}")
+    for message in session.program.messages:
+        steps.note(f"the program says: {message}")
     if wait:
         for model in session.models:
             steps.step(f"Wait for the first release of {model}")
@@ -56,7 +58,7 @@ def usage(session: LocalSession) -> list[str]:
             f"model     {model} at {url}",
             f"data      {facts['incoming']}",
             "",
-            "Ask for a prediction:",
+            "Ask for a prediction (503 until a first model is released):",
             f"  {curl(model, url)}",
         ]
     lines += [

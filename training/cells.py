@@ -100,7 +100,15 @@ class Cells:
             return np.where(np.abs(self.distinct) <= _LARGEST, self.distinct, np.nan)
         if self.distinct.dtype.kind == "M":
             return np.full(len(self.distinct), np.nan)
-        return np.array([_tried(values.number, text, np.nan) for text in self.distinct], dtype=np.float64)
+        filled = np.array([text not in values.MISSING for text in self.distinct])
+        found = np.full(len(self.distinct), np.nan)
+        plain = _plain_numbers(self.distinct[filled])
+        found[filled] = (
+            [_tried(values.number, text, np.nan) for text in self.distinct[filled]]
+            if plain is None
+            else plain
+        )
+        return found
 
     @cached_property
     def _as_moments(self) -> NDArray[np.int64]:
@@ -109,22 +117,19 @@ class Cells:
             return self.distinct.view(np.int64)
         if self.distinct.dtype.kind == "f":
             return np.full(len(self.distinct), _NO_TIME)
+        if not np.isnan(self._as_numbers).any():
+            return np.full(len(self.distinct), _NO_TIME)
         found = [_tried(values.timestamp, text, None) for text in self.distinct]
         return np.array([_NO_TIME if moment is None else moment for moment in found], dtype=np.int64)
 
     @cached_property
     def _value_hashes(self) -> NDArray[np.uint64]:
-        numbers = self._as_numbers
-        hashes = mix(_bits(numbers) ^ np.uint64(1))
-        rest = np.flatnonzero(np.isnan(numbers))
-        if not rest.size:
-            return hashes
-        moments = self._as_moments
-        for index in rest:
-            if moments[index] != _NO_TIME:
-                hashes[index] = mix(moments[index : index + 1].view(np.uint64) ^ np.uint64(2))[0]
-            else:
-                hashes[index] = _digest(str(self.distinct[index]).encode())
+        numbers, moments = self._as_numbers, self._as_moments
+        hashes = np.where(
+            np.isnan(numbers), mix(moments.view(np.uint64) ^ np.uint64(2)), mix(_bits(numbers) ^ np.uint64(1))
+        )
+        for index in np.flatnonzero(np.isnan(numbers) & (moments == _NO_TIME)):
+            hashes[index] = _digest(str(self.distinct[index]).encode())
         return hashes
 
     def _rows(self, wanted: NDArray[np.bool_]) -> int:
@@ -166,6 +171,18 @@ def _bits(numbers: NDArray[np.float64]) -> NDArray[np.uint64]:
     # As 32-bit floats: 0.1 of a CSV file, of a float column and of a double column are one value.
     narrow = np.where(np.isnan(numbers), 0.0, numbers).astype(np.float32) + np.float32(0)
     return narrow.view(np.uint32).astype(np.uint64)
+
+
+def _plain_numbers(texts: NDArray[np.object_]) -> NDArray[np.float64] | None:
+    """Return texts that are all numbers, at a fraction of the cost of `values.number`; None if one is not."""
+    joined = "".join(texts)
+    if "_" in joined or not joined.isascii():
+        return None
+    try:
+        found = np.array([float(text) for text in texts], dtype=np.float64)
+    except ValueError:
+        return None
+    return found if (np.abs(found) <= _LARGEST).all() else None
 
 
 def _digest(text: bytes) -> int:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
+from bundle import format as bundle_format
 from bundle.format import Task
 from errors import TrainingError
 
@@ -103,7 +105,7 @@ def from_environment(environment: Mapping[str, str], arguments: Sequence[str]) -
         output_data=_path(environment, "SM_OUTPUT_DATA_DIR"),
         checkpoints=checkpoints if checkpoints.is_dir() or "SM_CHECKPOINT_DIR" in environment else None,
         threads=_threads(environment),
-        job=given.text("job_name", _job_name(environment)),
+        job=given.matching("job_name", bundle_format.VERSION, _job_name(environment)),
         dataset_hash=given.text("dataset_hash", ""),
         manifest_uri=given.text("manifest_uri", "") or None,
         hyperparameters=_read(given),
@@ -122,7 +124,7 @@ def _read(given: "_Given") -> Hyperparameters:
     categorical, features = given.names("categorical"), given.names("features")
     early = given.integer("early_stopping_rounds", 0, low=0)
     result = Hyperparameters(
-        model=given.text("model", "model"),
+        model=given.matching("model", bundle_format.NAME, "model"),
         target=given.text("target"),
         task=task,
         objective=given.choice("objective", OBJECTIVES[task], OBJECTIVES[task][0]),
@@ -171,6 +173,12 @@ class _Given:
             raise TrainingError(f"hyperparameter {key}: want one of {', '.join(allowed)}, got {value!r}")
         return value
 
+    def matching(self, key: str, pattern: re.Pattern[str], default: str) -> str:
+        value = self.text(key, default)
+        if not pattern.fullmatch(value):
+            raise TrainingError(f"hyperparameter {key}: {value!r:.80} does not match {pattern.pattern}")
+        return value
+
     def number(self, key: str, default: float, *, low: float, high: float = float("inf")) -> float:
         value = self.get(key, default)
         try:
@@ -178,7 +186,9 @@ class _Given:
         except (TypeError, ValueError):
             number = float("nan")
         if not low <= number <= high or isinstance(value, bool):
-            raise TrainingError(f"hyperparameter {key}: want a number from {low} to {high}, got {value!r}")
+            raise TrainingError(
+                f"hyperparameter {key}: want a number from {low:g} to {high:g}, got {value!r:.80}"
+            )
         return number
 
     def integer(self, key: str, default: int, *, low: int) -> int:
@@ -218,7 +228,7 @@ class _Given:
         found: dict[str, Any] = {}
         self.known |= XGBOOST_NUMBERS | set(XGBOOST_CHOICES)
         for key in sorted(XGBOOST_NUMBERS & set(self.values)):
-            number = self.number(key, 0, low=-1e9, high=1e9)
+            number = self.number(key, 0, low=0, high=1e9)
             found[key] = int(number) if number == int(number) else number
         for key in sorted(set(XGBOOST_CHOICES) & set(self.values)):
             found[key] = self.choice(key, XGBOOST_CHOICES[key])

@@ -66,7 +66,9 @@ def load(train: Path, validation: Path | None, asked: Hyperparameters, champion:
     files = [file for file in files if not _refuse(refused, file, wrong_columns(file, columns, asked))]
     types = column_types(_some(files, refused), columns, asked, champion)
     classes = find_classes(files, asked, champion)
-    parts = {file.name: data for file in files if (data := _convert(file, types, asked, classes, refused))}
+    others = [c.name for c in champion.columns if c.name not in types] if champion else []
+    read = {file.name: _convert(file, types, others, (asked.target, classes), refused) for file in files}
+    parts = {name: part for name, part in read.items() if part is not None}
     targets = {name: part.target for name, part in parts.items()}
     refused |= one_class(targets, asked.target, classes) if targets else {}
     if refused:
@@ -140,30 +142,34 @@ def _refuse(refused: Refused, file: DataFile, reason: str | None) -> bool:
 def _convert(
     file: DataFile,
     types: Mapping[str, ColumnType],
-    asked: Hyperparameters,
-    classes: Sequence[str] | None,
+    others: Sequence[str],
+    target: tuple[str, Sequence[str] | None],
     refused: Refused,
 ) -> Data | None:
+    """Return a file's rows with the columns of `types`, and `others` as far as the file has them."""
     readers: dict[ColumnType, Callable[[Any], NDArray[Any]]] = {
         "numeric": lambda cells: cells.numbers(),
         "categorical": lambda cells: cells.texts(),
         "timestamp": lambda cells: cells.moments(),
     }
-    column = asked.target
+    column = target[0]
+    # What only the champion uses is no reason to refuse a file: it reads the texts for itself.
+    raw: dict[str, NDArray[Any]] = {
+        name: file.columns[name].texts() for name in others if name in file.columns
+    }
     try:
-        target = read_target(file, asked.target, classes)
-        raw: dict[str, NDArray[Any]] = {}
+        values = read_target(file, *target)
         for column, kind in types.items():
             raw[column] = readers[kind](file.columns[column])
     except CellError as error:
         _refuse(refused, file, f"{file.place(error.row)}: column {column!r:.60}: {error}")
         return None
-    return Data(raw, target, row_hashes(file.columns))
+    return Data(raw, values, row_hashes(file.columns))
 
 
 def _join(parts: Sequence[Data]) -> Data:
     hashes = np.concatenate([part.hashes for part in parts])
-    names = parts[0].raw
+    names = [name for name in parts[0].raw if all(name in part.raw for part in parts)]
     whole = Data(
         raw={name: np.concatenate([part.raw[name] for part in parts]) for name in names},
         target=np.concatenate([part.target for part in parts]),

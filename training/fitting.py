@@ -66,7 +66,7 @@ class Progress:
 def parameters(asked: Hyperparameters, classes: int) -> dict[str, Any]:
     """Return XGBoost's parameters: the asked ones on top of what keeps a model reproducible."""
     usual: dict[str, Any] = {"tree_method": "hist", "seed": 0}
-    fixed: dict[str, Any] = {"objective": asked.objective, "seed_per_iteration": True, "verbosity": 1}
+    fixed: dict[str, Any] = {"objective": asked.objective, "verbosity": 1}
     if asked.task == "multiclass":
         fixed["num_class"] = classes
     return {**usual, **asked.xgboost, **fixed}
@@ -76,7 +76,8 @@ def fit(job: Job, threads: int, checkpoints: Path | None, stop: Callable[[], boo
     """Return the fitted trees, cut after the best round where rows to stop by are given.
 
     A run that is stopped (spot capacity reclaimed) saves a checkpoint and raises `Stopped`; the next run on
-    the same data goes on from there, and makes the same model as an undisturbed one.
+    the same data goes on from there. It makes the same model as an undisturbed one, unless rows or columns
+    are sampled (subsample, colsample_*): XGBoost does not keep its random state.
     """
     fingerprint = job.fingerprint() if checkpoints else ""
     train = _matrix(job.train, job.types, threads)

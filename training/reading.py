@@ -56,7 +56,7 @@ def read(path: Path, name: str) -> DataFile:
             for index, column in enumerate(table.column_names)
         }
     except (OSError, pa.ArrowException) as error:
-        raise Refusal(f"cannot be read: {_arrow_reason(error)}") from error
+        raise Refusal(_arrow_reason(error)) from error
     file = DataFile(name, path, columns, table.num_rows)
     for column, cells in columns.items():
         _check_length(file, column, cells)
@@ -90,14 +90,14 @@ def _check_text(path: Path) -> None:
     decoder, line, blank = codecs.getincrementaldecoder("utf-8")(), 1, True
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
-            if (nul := block.find(b"\0")) >= 0:
-                raise Refusal(f"line {line + _lines(block[:nul])}: a NUL byte: not a text file")
             try:
                 decoder.decode(block)
             except UnicodeDecodeError as error:
                 # The decoder may have kept the start of a character from the block before.
                 where = max(0, error.start - (len(error.object) - len(block)))
                 raise Refusal(f"line {line + _lines(block[:where])}: not UTF-8") from error
+            if (nul := block.find(b"\0")) >= 0:
+                raise Refusal(f"line {line + _lines(block[:nul])}: a NUL byte: not a text file")
             line += _lines(block)
             blank = blank and not block.strip()
     if decoder.getstate()[0]:
@@ -191,5 +191,5 @@ def _arrow_reason(error: Exception) -> str:
         where = f"line {match[1]}: " if match[1] else ""
         return f"{where}want {match[2]} values, got {match[3]}"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return text
+        return f"cannot be read: {error.strerror}"
+    return f"cannot be read: {text}"

@@ -25,13 +25,14 @@ def expected_columns(
         names = _used(file, asked)
         count[names] += 1
         rows[names] += file.rows
-    candidates = [names for names in count if required <= names]
-    if not candidates:
-        return tuple(sorted(required))
+    # Where no file has all that the settings name, each is told what it lacks.
+    candidates = [names for names in count if required <= names] or list(count)
     best = max(candidates, key=lambda names: (served <= names, count[names], rows[names], sorted(names)))
     order = [column.name for column in champion.columns] if champion else []
     first = next(file for file in files if _used(file, asked) == best)
-    return tuple(dict.fromkeys([name for name in [*order, *first.columns] if name in best]))
+    return tuple(
+        dict.fromkeys([*(name for name in [*order, *first.columns] if name in best), *sorted(required)])
+    )
 
 
 def wrong_columns(file: DataFile, expected: Iterable[str], asked: Hyperparameters) -> str | None:

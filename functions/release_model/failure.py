@@ -16,7 +16,7 @@ def refusals(reason: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in reason.split(_MARK)[1:]:
         # Some wrappers print the message as a quoted string.
-        text = part.replace('\\"', '"') if part.startswith('{\\"') else part
+        text = re.sub(r'\\(["\\])', r"\1", part) if part.startswith('{\\"') else part
         found.update(_object(text) or _pairs(text))
     return found
 

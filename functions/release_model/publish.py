@@ -21,7 +21,7 @@ _TYPES = ["text/csv", "application/json"]
 
 
 def image(record: Record) -> Done:
-    """Push the server's image with the bundle as one more layer, and tag it `release-<n>`."""
+    """Push the server's image with the bundle as one more layer, and tag it `release-<model>-<n>`."""
     uri = record.config.repository_uri
     registry = Registry(uri, lambda: ecr_authorization(client("ecr"), uri))
     if "image" not in record.data:
@@ -73,7 +73,7 @@ def _push(record: Record, registry: Registry, base: str) -> str:
         new = append(manifest, media_type, registry.config(manifest["config"]["digest"]), layer, labels)
         registry.push_blob(layer.digest, packed)
     registry.push_blob(new.config_digest, new.config)
-    return registry.push_manifest(f"release-{record.number}", new.manifest, new.media_type)
+    return registry.push_manifest(f"release-{record.model}-{record.number}", new.manifest, new.media_type)
 
 
 def register(record: Record) -> Done:

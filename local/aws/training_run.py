@@ -226,6 +226,9 @@ def script_environment(  # noqa: PLR0913, PLR0917
         "module_name": script.stem,
     }
     return {
+        # A job has its own machine elsewhere. Here XGBoost's threads share the processors with the pods, and
+        # those that spin while they wait for each other make training several times as slow.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **job.environment,
         **{key: str(path) for key, path in paths.items()},
         **{f"SM_CHANNEL_{name.upper()}": path for name, path in inputs.items()},

@@ -1,10 +1,16 @@
-"""A Service's front: a TCP port whose connections go to ready pods."""
+"""A Service's front: a TCP port whose connections go to ready pods.
+
+Behind a load balancer, a client that keeps its connection does not stay with a pod that is going: its next
+request is another pod's. So it is here: where a request begins on a connection whose pod is no longer ready,
+the connection gets another pod. Otherwise bytes are passed on unread.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import collections
 import json
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -18,6 +24,7 @@ _CONNECT_TIMEOUT_S = 2.0
 _LINGER_S = 0.5
 _BACKLOG = 1024
 _HIGH_WATER = 1 << 18
+_REQUEST_LINE = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) [^ \r\n]+ HTTP/1\.1\r\n")
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,18 @@ class _Pipe(asyncio.Protocol):
             self.other.transport.resume_reading()
 
 
+class _Upstream(_Pipe):
+    """A connection to a pod."""
+
+    def __init__(self, client: _Client) -> None:
+        super().__init__()
+        self.other = self._client = client
+
+    def data_received(self, data: bytes) -> None:
+        self._client.answered = True
+        super().data_received(data)
+
+
 class _Client(_Pipe):
     """A connection from outside; what it sends before its pod is there is kept."""
 
@@ -89,6 +108,7 @@ class _Client(_Pipe):
         self._backend: Backend | None = None
         self._early: list[bytes] = []
         self._refusal: bytes | None = None
+        self.answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -96,8 +116,7 @@ class _Client(_Pipe):
 
     def upstream(self) -> _Pipe:
         """The other side, to be connected to a pod."""
-        pipe = _Pipe()
-        self.other, pipe.other = pipe, self
+        self.other = pipe = _Upstream(self)
         return pipe
 
     def joined(self, upstream: _Pipe, backend: Backend) -> None:
@@ -125,6 +144,13 @@ class _Client(_Pipe):
 
     def data_received(self, data: bytes) -> None:
         if self._backend is not None:
+            # Who speaks again after an answer begins a new request, unless it is the rest of a body that
+            # `100 Continue` asked for: that does not look like one.
+            if self.answered and self._front.is_going(self._backend) and _REQUEST_LINE.match(data):
+                self._move(self._backend)
+                self.data_received(data)
+                return
+            self.answered = False
             super().data_received(data)
         elif self._refusal is None:
             self._early.append(data)
@@ -135,6 +161,16 @@ class _Client(_Pipe):
             self._refusal = b""
             # What the client still sends is read for a moment, or a reset could overtake the answer.
             asyncio.get_running_loop().call_later(_LINGER_S, self.transport.close)
+
+    def _move(self, backend: Backend) -> None:
+        """Leave a pod between two requests."""
+        old, self.other, self._backend, self.answered = self.other, None, None, False
+        if old is not None:
+            old.other = None
+            if old.transport is not None:
+                old.transport.close()
+        self._front.left(backend)
+        self._front.connect(self)
 
     def eof_received(self) -> bool:
         if self._backend is None and (self._early or self._refusal == b""):
@@ -214,6 +250,11 @@ class Front:
         self._turn += 1
         turned = candidates[self._turn % len(candidates) :] + candidates[: self._turn % len(candidates)]
         return min(turned, key=lambda backend: self._active[backend])
+
+    def is_going(self, backend: Backend) -> bool:
+        """Whether the pod takes no connections any more, and others do."""
+        backends = self._backends
+        return backend not in backends and bool(backends)
 
     def left(self, backend: Backend) -> None:
         """A connection to the pod has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import json
 import threading
 import time
 from typing import TYPE_CHECKING, Self
@@ -90,6 +91,29 @@ def test_a_rolling_update_fails_no_request(cluster: Cluster, registry: Registry)
     assert load.failures == []
     assert set(load.answers[:50]) == {"1"}
     assert set(load.answers[-50:]) == {"2"}
+
+
+def test_a_kept_connection_moves_to_a_new_pod_before_the_old_one_ends(
+    cluster: Cluster, registry: Registry
+) -> None:
+    app = cluster.namespace()
+    pause = {"lifecycle": {"preStop": {"sleep": {"seconds": 4}}}}
+    app.deploy(registry.model("1"), replicas=1, container=pause)
+    url = app.serve()
+    app.wait()
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+
+    def version() -> str:
+        connection.request("POST", "/", b"x" * 100)
+        return json.loads(connection.getresponse().read())["version"]
+
+    assert version() == "1"
+    local_port = connection.sock.getsockname()[1]
+    app.set_image(registry.model("2"))
+    wait_until("the new pod answers", lambda: version() == "2")
+    assert connection.sock.getsockname()[1] == local_port
+    connection.close()
+    assert not any(event["event"] == "gone" for event in app.events())
 
 
 def test_old_pods_stop_only_when_new_ones_are_ready(cluster: Cluster, registry: Registry) -> None:

@@ -40,15 +40,15 @@ ColumnType = Literal["numeric", "categorical", "timestamp"]
 Scalar = str | int | float | bool | None
 
 # For HTTP headers, image labels and object keys.
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 __all__ = [
-    "BASELINE", "FORMAT_VERSION", "GOLDEN", "GOLDEN_ROWS", "GOLDEN_TOLERANCE", "MANIFEST", "MODEL",
-    "XGBOOST_VERSION", "BundleError", "Champion", "Column", "ColumnType", "Feature", "FileEntry", "Golden",
-    "Manifest", "Metric", "Metrics", "Task", "Training", "canonical", "check_xgboost", "describe", "digest",
-    "pack", "read", "read_baseline", "read_golden", "unpack", "verify", "write",
+    "BASELINE", "FORMAT_VERSION", "GOLDEN", "GOLDEN_ROWS", "GOLDEN_TOLERANCE", "MANIFEST", "MODEL", "NAME",
+    "VERSION", "XGBOOST_VERSION", "BundleError", "Champion", "Column", "ColumnType", "Feature", "FileEntry",
+    "Golden", "Manifest", "Metric", "Metrics", "Task", "Training", "canonical", "check_xgboost", "describe",
+    "digest", "pack", "read", "read_baseline", "read_golden", "unpack", "verify", "write",
 ]  # fmt: skip
 
 
@@ -84,7 +84,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """What both models reached on the same held-out rows."""
+    """What both models reached on the same rows."""
 
     challenger: Mapping[str, float]
     champion: Mapping[str, float] | None = None
@@ -111,7 +111,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """A file of the bundle: SHA-256 in hex and size in bytes."""
+    """A file's SHA-256 in hex and size in bytes."""
 
     sha256: str
     bytes: int
@@ -226,7 +226,7 @@ def canonical(document: object) -> bytes:
 
 
 def read(directory: Path) -> Manifest:
-    """Return the manifest of a bundle, without looking at its other files."""
+    """Return a bundle's manifest; its other files are not looked at."""
     return Manifest.from_json(_bytes(directory, MANIFEST))
 
 
@@ -266,8 +266,7 @@ def write(directory: Path, manifest: Manifest) -> Manifest:
 def verify(directory: Path) -> Manifest:
     """Check the whole bundle: the four files, their sizes and hashes, and that they fit together."""
     manifest = read(directory)
-    unexpected = sorted(path.name for path in directory.iterdir() if path.name not in LIMITS)
-    if unexpected:
+    if unexpected := sorted(path.name for path in directory.iterdir() if path.name not in LIMITS):
         raise BundleError(f"{unexpected[0]}: not a file of a bundle")
     if set(manifest.files) != {MODEL, BASELINE, GOLDEN}:
         raise BundleError(f"{MANIFEST}: files: want exactly {MODEL}, {BASELINE} and {GOLDEN}")
@@ -366,7 +365,7 @@ def _entry(directory: Path, name: str) -> FileEntry:
 
 def _check(manifest: Manifest) -> None:
     """Refuse what each field allows alone, but not together."""
-    for key, value, pattern in (("name", manifest.name, _NAME), ("version", manifest.version, _VERSION)):
+    for key, value, pattern in (("name", manifest.name, NAME), ("version", manifest.version, VERSION)):
         if not pattern.fullmatch(value):
             fail(f"{MANIFEST}: {key}", f"{value!r:.80} does not match {pattern.pattern}")
     count = len(manifest.classes or ())

@@ -1,0 +1,397 @@
+"""What holds for every resource of the whole program, for dev and for prod."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.settings import Settings
+from tests.contract.recorder import STACK_TYPE, Program, Registered, run, stack_config
+
+Run = Callable[[str], Program]
+STACKS = ["dev", "prod"]
+STATEFUL = {
+    "aws:dynamodb/table:Table",
+    "aws:ecr/repository:Repository",
+    "aws:kms/key:Key",
+    "aws:s3/bucket:Bucket",
+    "eks:index:Cluster",
+}
+# Actions that AWS checks without a resource.
+NAMELESS_ACTIONS = {
+    "cloudwatch:PutMetricData",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+    "ecr:GetAuthorizationToken",
+    "sagemaker:ListTrainingJobs",
+}
+IDENTITY_POLICIES = {"aws:iam/rolePolicy:RolePolicy"}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_everything_but_the_platform_is_inside_it(up: Run, stack: str) -> None:
+    known = up(stack).by_urn()
+    roots = [resource for resource in known.values() if resource.parent not in known]
+    assert [(root.type, root.name) for root in roots] == [("trainserve:platform:Platform", "trainserve")]
+    assert roots[0].parent.endswith(f"::{STACK_TYPE}::trainserve-{stack}")
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_no_logical_name_holds_the_stack(up: Run, stack: str) -> None:
+    assert [r.name for r in up(stack).resources if stack in r.name.split("-")] == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_what_takes_tags_has_them(up: Run, stack: str) -> None:
+    tagged = 0
+    for resource in up(stack).resources:
+        if resource.type.startswith("aws:") and resource.custom and takes_tags(resource):
+            tags = resource.inputs["tags"]
+            assert tags["Environment"] == stack, resource.urn
+            assert tags["Project"] == "trainserve", resource.urn
+            tagged += 1
+        if resource.type.startswith("kubernetes:"):
+            labels = resource.inputs["metadata"]["labels"]
+            assert labels["app.kubernetes.io/part-of"] == f"trainserve-{stack}", resource.urn
+    assert tagged > 40
+    assert up(stack).of("eks:index:Cluster")[0].inputs["tags"]["Environment"] == stack
+
+
+def takes_tags(resource: Registered) -> bool:
+    """Judged by the package's own table from a resource's type to its class."""
+    import pulumi_aws  # noqa: PLC0415  # slow
+
+    module, _, name = resource.type.removeprefix("aws:").partition("/")
+    python = {"lambda": "lambda_"}.get(module, module)
+    cls = getattr(getattr(pulumi_aws, python), name.partition(":")[2])
+    return isinstance(getattr(cls, "tags", None), property)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_state_is_protected_in_prod_only(up: Run, stack: str) -> None:
+    stateful = [resource for resource in up(stack).resources if resource.type in STATEFUL]
+    assert {resource.type for resource in stateful} == STATEFUL
+    assert {resource.protect for resource in stateful} == {stack == "prod"}
+    assert [r.urn for r in up(stack).resources if r.protect and r.type not in STATEFUL] == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_preview_and_up_register_the_same(up: Run, preview: Run, stack: str) -> None:
+    assert sorted(r.urn for r in preview(stack).resources) == sorted(r.urn for r in up(stack).resources)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_urns_are_unique(up: Run, stack: str) -> None:
+    urns = [resource.urn for resource in up(stack).resources]
+    assert len(set(urns)) == len(urns)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_releases_and_the_autoscaler_own_exactly_two_things(up: Run, stack: str) -> None:
+    ignoring = [resource for resource in up(stack).resources if resource.ignore_changes]
+    assert {resource.type for resource in ignoring} == {"kubernetes:apps/v1:Deployment"}
+    for resource in ignoring:
+        assert resource.ignore_changes == ("spec.replicas", "spec.template.spec.containers[0].image")
+
+
+def statements(program: Program, types: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for resource in program.resources:
+        if resource.type in types:
+            for statement in json.loads(resource.inputs["policy"])["Statement"]:
+                yield resource.name, statement
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_no_role_may_do_anything_to_everything(up: Run, stack: str) -> None:
+    found = list(statements(up(stack), IDENTITY_POLICIES))
+    assert len(found) > 20
+    for name, statement in found:
+        assert statement["Effect"] == "Allow", (name, statement)
+        for action in statement["Action"]:
+            assert "*" not in action, (name, action)
+            if "*" in statement["Resource"]:
+                assert action in NAMELESS_ACTIONS, (name, action)
+        for arn in statement["Resource"]:
+            if arn != "*":
+                # A wildcard stands for the rest of a name, never for a whole kind of thing.
+                partition, service, named = arn.split(":", 5)[1], arn.split(":", 5)[2], arn.split(":", 5)[5]
+                assert (partition, "*" in service) == ("aws", False), (name, arn)
+                assert not re.fullmatch(r"([a-z-]+[/:])?", named.partition("*")[0]), (name, arn)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_roles_are_taken_by_one_service_each(up: Run, stack: str) -> None:
+    for role in up(stack).of("aws:iam/role:Role"):
+        (statement,) = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
+        assert statement["Principal"].keys() == {"Service"}
+        if statement["Principal"]["Service"] != "lambda.amazonaws.com":
+            assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_buckets_are_private_versioned_encrypted_and_tls_only(up: Run, stack: str) -> None:
+    program = up(stack)
+    buckets = {bucket.name for bucket in program.of("aws:s3/bucket:Bucket")}
+    assert buckets == {"trainserve-storage-data", "trainserve-storage-artifacts"}
+    for kind in (
+        "bucketPublicAccessBlock:BucketPublicAccessBlock",
+        "bucketVersioning:BucketVersioning",
+        "bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
+        "bucketPolicy:BucketPolicy",
+        "bucketLifecycleConfiguration:BucketLifecycleConfiguration",
+        "bucketOwnershipControls:BucketOwnershipControls",
+    ):
+        covered = {r.inputs["bucket"].removesuffix("-id") for r in program.of(f"aws:s3/{kind}")}
+        assert covered == buckets, kind
+    for policy in program.of("aws:s3/bucketPolicy:BucketPolicy"):
+        (statement,) = json.loads(policy.inputs["policy"])["Statement"]
+        assert statement["Effect"] == "Deny"
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_bucket_configurations_come_once(up: Run, stack: str) -> None:
+    # A second notification resource of a bucket would replace the first one's configuration.
+    (notification,) = up(stack).of("aws:s3/bucketNotification:BucketNotification")
+    assert notification.inputs["eventbridge"] is True
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_kubernetes_objects_come_through_the_clusters_provider(up: Run, stack: str) -> None:
+    program = up(stack)
+    (provider,) = program.of("pulumi:providers:kubernetes")
+    objects = [r for r in program.resources if r.type.startswith("kubernetes:")]
+    assert len(objects) == 8
+    for resource in objects:
+        assert resource.provider.startswith(provider.urn + "::"), resource.urn
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_nothing_waits_for_an_image_or_a_model(up: Run, stack: str) -> None:
+    for kind in ("kubernetes:apps/v1:Deployment", "kubernetes:core/v1:Service"):
+        for resource in up(stack).of(kind):
+            assert resource.inputs["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
+
+
+def test_the_dev_workload_is_the_papers(up: Run) -> None:
+    (deployment,) = up("dev").of("kubernetes:apps/v1:Deployment")
+    spec = deployment.inputs["spec"]
+    assert spec["replicas"] == 2
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["name"] == "server"
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"cpu": "500m", "memory": "256Mi"},
+    }
+    (scaler,) = up("dev").of("kubernetes:autoscaling/v2:HorizontalPodAutoscaler")
+    assert (scaler.inputs["spec"]["minReplicas"], scaler.inputs["spec"]["maxReplicas"]) == (2, 10)
+    (metric,) = scaler.inputs["spec"]["metrics"]
+    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 50}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_pods_pass_the_restricted_standard(up: Run, stack: str) -> None:
+    (namespace,) = up(stack).of("kubernetes:core/v1:Namespace")
+    assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    (deployment,) = up(stack).of("kubernetes:apps/v1:Deployment")
+    pod = deployment.inputs["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"readinessProbe", "livenessProbe", "startupProbe"} <= container.keys()
+    drain = next(int(e["value"]) for e in container["env"] if e["name"] == "SERVING_DRAIN_SECONDS")
+    assert (
+        container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain < pod["terminationGracePeriodSeconds"]
+    )
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_release_function_may_release_and_no_more(up: Run, stack: str) -> None:
+    program = up(stack)
+    role = program.one("kubernetes:rbac.authorization.k8s.io/v1:Role", "trainserve-workload-release")
+    assert role.inputs["rules"] == [
+        {
+            "apiGroups": ["apps"],
+            "resources": ["deployments"],
+            "resourceNames": ["flights"],
+            "verbs": ["get", "patch"],
+        },
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+    ]
+    (binding,) = program.of("kubernetes:rbac.authorization.k8s.io/v1:RoleBinding")
+    (subject,) = binding.inputs["subjects"]
+    (entry,) = program.of("aws:eks/accessEntry:AccessEntry")
+    assert entry.inputs["kubernetesGroups"] == [subject["name"]]
+    assert entry.inputs["principalArn"].endswith("release-model-role")
+    assert program.of("aws:eks/accessPolicyAssociation:AccessPolicyAssociation") == []
+    (way_in,) = program.of("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+    assert (way_in.inputs["fromPort"], way_in.inputs["securityGroupId"]) == (443, "sg-cluster")
+
+
+def test_the_first_job_waits_for_all_that_reacts_to_its_end(up: Run) -> None:
+    (job,) = up("dev").of("aws:sagemaker/trainingJob:TrainingJob")
+    needed = {
+        "aws:cloudwatch/eventTarget:EventTarget",
+        "aws:eks/accessEntry:AccessEntry",
+        "aws:lambda/eventSourceMapping:EventSourceMapping",
+        "aws:s3/bucketObjectv2:BucketObjectv2",
+        "aws:sfn/stateMachine:StateMachine",
+        "kubernetes:apps/v1:Deployment",
+        "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding",
+    }
+    known = up("dev").by_urn()
+    assert needed <= {known[urn].type for urn in job.dependencies}
+    assert up("prod").of("aws:sagemaker/trainingJob:TrainingJob") == []
+
+
+def test_the_first_build_waits_for_what_reacts_to_its_end(up: Run) -> None:
+    (build,) = up("dev").of("aws:lambda/invocation:Invocation")
+    known = up("dev").by_urn()
+    targets = {known[urn].name for urn in build.dependencies if "EventTarget" in urn}
+    assert {"trainserve-releases-builds"} <= targets
+
+
+def test_the_first_job_is_spot_and_says_the_same_as_later_jobs(up: Run) -> None:
+    program = up("dev")
+    (job,) = program.of("aws:sagemaker/trainingJob:TrainingJob")
+    assert job.inputs["enableManagedSpotTraining"] is True
+    stopping = job.inputs["stoppingCondition"]
+    assert stopping["maxWaitTimeInSeconds"] >= stopping["maxRuntimeInSeconds"]
+    name = job.inputs["trainingJobName"]
+    assert len(name) <= 63
+    config = json.loads(
+        program.one("aws:s3/bucketObjectv2:BucketObjectv2", "trainserve-config-flights").inputs["content"]
+    )
+    template = config["training_job"]
+    assert template["EnableManagedSpotTraining"] is True
+    own = {"dataset_hash", "manifest_uri"}
+    assert {k: v for k, v in job.inputs["hyperParameters"].items() if k not in own} == template[
+        "HyperParameters"
+    ]
+    assert job.inputs["checkpointConfig"]["s3Uri"] == f"{template['CheckpointConfig']['S3Uri']}/{name}"
+    assert job.inputs["resourceConfig"]["volumeSizeInGb"] == template["ResourceConfig"]["VolumeSizeInGB"]
+    assert name.startswith(config["job_name_prefix"])
+    assert name.split("-")[-2] == job.inputs["hyperParameters"]["dataset_hash"][:8]
+
+
+def test_the_first_jobs_name_changes_with_its_request_and_after_a_destroy(up: Run) -> None:
+    (request,) = [
+        r
+        for r in up("dev").of("aws:s3/bucketObjectv2:BucketObjectv2")
+        if r.name == "trainserve-bootstrap-flights-request"
+    ]
+    (job,) = up("dev").of("aws:sagemaker/trainingJob:TrainingJob")
+    written = json.loads(request.inputs["content"])
+    # The name comes from the version that S3 gave this object, and all that the job is made of is in it.
+    assert request.urn in job.dependencies
+    assert written["HyperParameters"] == job.inputs["hyperParameters"]
+    assert written["RoleArn"] == job.inputs["roleArn"]
+
+
+def test_the_config_objects_hold_what_functions_read(up: Run) -> None:
+    content = up("dev").one("aws:s3/bucketObjectv2:BucketObjectv2", "trainserve-config-flights")
+    assert content.inputs["key"] == "config/flights.json"
+    config = json.loads(content.inputs["content"])
+    assert config["job_name_prefix"] == "ts-dev--"
+    assert config["workload"] == {
+        "cluster": "trainserve-dev",
+        "namespace": "serving",
+        "deployment": "flights",
+        "container": "server",
+    }
+    assert config["gate"] == {"margin": 0.005}
+    assert config["rollout"] == {"timeout_s": 600}
+    assert config["channels"] == {"content_type": None}
+    assert not {"TrainingJobName", "InputDataConfig"} & config["training_job"].keys()
+    deployment = up("dev").of("kubernetes:apps/v1:Deployment")[0].inputs["spec"]["template"]["spec"]
+    assert deployment["containers"][0]["image"] == f"{config['repository_uri']}:{config['server_tag']}"
+
+
+def test_the_state_machine_calls_the_release_function(up: Run) -> None:
+    (machine,) = up("dev").of("aws:sfn/stateMachine:StateMachine")
+    text = machine.inputs["definition"]
+    assert "${" not in text
+    resources = {state.get("Resource") for state in walk_states(json.loads(text))} - {None}
+    (arn,) = resources
+    assert arn == "arn:aws:lambda:us-east-1:123456789012:function:trainserve-releases-release-model-function"
+
+
+def walk_states(machine: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(machine, dict):
+        if isinstance(machine.get("Type"), str):
+            yield machine
+        for value in machine.values():
+            yield from walk_states(value)
+    elif isinstance(machine, list):
+        for value in machine:
+            yield from walk_states(value)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_function_archives_hold_sources_and_nothing_else(up: Run, stack: str) -> None:
+    functions = up(stack).of("aws:lambda/function:Function")
+    assert {f.inputs["handler"] for f in functions} == {
+        "start_training.handler.handle",
+        "release_model.handler.handle",
+        "start_build.handler.handle",
+    }
+    for function in functions:
+        code = function.inputs["code"]
+        assert isinstance(code, pulumi.AssetArchive)
+        names = list(code.assets)
+        package = function.inputs["handler"].split(".")[0]
+        assert f"{package}/handler.py" in names
+        assert not [n for n in names if "__pycache__" in n or n.endswith(".pyc")]
+        with_bundle = {n for n in names if n.startswith("bundle/")}
+        expected = {"bundle/__init__.py", "bundle/decode.py", "bundle/format.py"}
+        assert with_bundle == (set() if package == "start_build" else expected)
+
+
+def test_two_runs_upload_the_same_bytes(up: Run) -> None:
+    again = run("dev", like="dev")
+    for resource in up("dev").of("aws:s3/bucketObjectv2:BucketObjectv2"):
+        other = again.one(resource.type, resource.name)
+        assert other.inputs.get("contentBase64") == resource.inputs.get("contentBase64"), resource.name
+        assert other.inputs.get("content") == resource.inputs.get("content"), resource.name
+
+
+def test_a_second_model_gets_everything_of_its_own() -> None:
+    models: dict[str, Any] = {
+        **stack_config("dev")["trainserve:models"],
+        "fares": {"target": "fare", "task": "regression"},
+    }
+    Settings.model_validate_json(json.dumps({**sections("dev"), "models": models}))
+    program = run("dev", like="dev", changes={"trainserve:models": models})
+    for kind, expected in {
+        "kubernetes:apps/v1:Deployment": 2,
+        "kubernetes:core/v1:Service": 2,
+        "aws:sagemaker/modelPackageGroup:ModelPackageGroup": 2,
+        "aws:sagemaker/trainingJob:TrainingJob": 1,
+        "aws:sqs/queue:Queue": 4,
+        "aws:cloudwatch/eventRule:EventRule": 4,
+    }.items():
+        assert len(program.of(kind)) == expected, kind
+
+
+def sections(stack: str) -> dict[str, Any]:
+    config = stack_config(stack)
+    return {k.removeprefix("trainserve:"): v for k, v in config.items() if k.startswith("trainserve:")}
+
+
+def test_wrong_settings_stop_the_program_before_any_resource() -> None:
+    with pytest.raises(pulumi.RunError, match=r"trainserve:workload\.replicas"):
+        run("dev", like="dev", changes={"trainserve:workload": {"replicas": "two"}})
