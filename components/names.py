@@ -13,6 +13,17 @@ DATASETS: Final = "datasets/"
 TRAINING_OUTPUT: Final = "training/"
 CHECKPOINTS: Final = "checkpoints/"
 SOURCES: Final = "sources/"
+CAPTURES: Final = "captures/"
+MONITORING: Final = "monitoring/"
+
+METRICS: Final = "trainserve"
+"""CloudWatch's namespace for what the loop itself measures; dimensions are Stack and Model."""
+
+MONITORING_NAMESPACE: Final = "monitoring"
+SUBJECT_KEY: Final = "subject-key"
+"""The SecretProviderClass, and the file in it, of the key that hashes data subjects."""
+
+SUBJECT_KEY_PATH: Final = "/etc/trainserve/subject-key"
 
 CONTAINER: Final = "server"
 PORT: Final = 8080

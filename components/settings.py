@@ -10,7 +10,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from components import versions
-from components.section import NAME_PATTERN, ColumnName, Section, text
+from components.infra_settings import Endpoint, FlowLogs, LoadBalancer, NodePools, Peering
+from components.section import NAME_PATTERN, Cidr, ColumnName, Section, text
 from components.steps import Step
 
 NAMESPACE: Final = "trainserve"
@@ -20,10 +21,6 @@ MAX_HYPERPARAMETER_LENGTH: Final = 2500
 """SageMaker's limit on one hyperparameter's value."""
 
 
-Cidr = Annotated[
-    str,
-    text(r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "an IPv4 network like 10.0.0.0/16", 18),
-]
 Zone = Annotated[str, text(r"^[a-z]{2}-[a-z]+-\d[a-z]$", "an availability zone like us-east-1a", 20)]
 Cpu = Annotated[str, text(r"^(\d+m|\d+(\.\d{1,3})?)$", "a CPU quantity like 100m or 2", 8)]
 Memory = Annotated[str, text(r"^\d+(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
@@ -55,6 +52,39 @@ InstanceType = Annotated[
 ]
 
 
+Digest = Annotated[
+    str, text(r"^sha256:[0-9a-f]{64}$", "an image's digest: sha256: and 64 hexadecimal digits", 71)
+]
+RegistryImage = Annotated[
+    str,
+    text(
+        r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/[a-z0-9][a-z0-9._/-]*@sha256:[0-9a-f]{64}$",
+        "an image in ECR by digest, like 123456789012.dkr.ecr.us-east-1.amazonaws.com/name@sha256:…",
+        400,
+    ),
+]
+LoadBalancerName = Annotated[
+    str,
+    text(
+        r"^app/[A-Za-z0-9-]{1,32}/[0-9a-f]{16}$",
+        "an ALB as its metrics name it, like app/k8s-serving/50dc6c495c0c9188",
+        60,
+    ),
+]
+Rate = Annotated[
+    str,
+    text(
+        r"^rate\(([2-9]|[1-9]\d+) (minutes|hours|days)\)$|^rate\(1 (minute|hour|day)\)$",
+        "a rate like rate(1 hour) or rate(6 hours)",
+        24,
+    ),
+]
+CronSchedule = Annotated[
+    str,
+    text(r"^(\S+ ){4}\S+$", "a cron schedule of five fields, like 0 3 * * 0", 60),
+]
+
+
 class Environment(Section):
     """What kind of place this is."""
 
@@ -62,6 +92,7 @@ class Environment(Section):
     protect: bool = Field(description="Refuse to delete what holds state: buckets, keys, images, cluster.")
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731] = 30
     alarm_email: Email | None = None
+    monthly_budget_usd: Annotated[int, Field(ge=1, le=10_000_000)] = 500
 
 
 class Network(Section):
@@ -70,6 +101,12 @@ class Network(Section):
     cidr: Cidr = "10.0.0.0/16"
     availability_zones: tuple[Zone, ...] = Field(min_length=2, max_length=3)
     nat_per_zone: bool = False
+    interface_endpoints: tuple[Endpoint, ...] = Field(
+        default=("ecr.api", "ecr.dkr", "sts"),
+        description="AWS services reached without NAT; each costs about $7 a zone and month.",
+    )
+    flow_logs: FlowLogs = "cloudwatch"
+    peering: Peering | None = None
 
 
 class Cluster(Section):
@@ -86,6 +123,10 @@ class Cluster(Section):
         "authenticator",
     )
     admins: tuple[RoleArn, ...] = ()
+    developers: tuple[RoleArn, ...] = Field(
+        default=(), description="May look at the workload's namespace, and at developerNamespaces."
+    )
+    developer_namespaces: tuple[Name, ...] = ()
 
 
 class Storage(Section):
@@ -96,9 +137,30 @@ class Storage(Section):
     keep_images: Annotated[int, Field(ge=5, le=1000)] = 50
 
 
+class Tuning(Section):
+    """A search for hyperparameters over the bootstrap data."""
+
+    max_jobs: Annotated[int, Field(ge=1, le=500)] = 10
+    parallel_jobs: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class ModelMonitor(Section):
+    """SageMaker's own monitor over captured data; closed to accounts that did not use it before."""
+
+    schedule_hours: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 24
+    instance_type: InstanceType = "ml.m5.large"
+
+
 class Training(Section):
     """How models are trained."""
 
+    image: RegistryImage | None = Field(
+        default=None,
+        description="Another training image that keeps script mode and the bundle; else the built-in one.",
+    )
+    tuning: Tuning | None = None
+    pipeline: bool = False
+    model_monitor: ModelMonitor | None = None
     instance_type: InstanceType = "ml.m5.large"
     volume_gb: Annotated[int, Field(ge=1, le=16384)] = 30
     max_runtime_seconds: Annotated[int, Field(ge=60, le=432000)] = 3600
@@ -116,12 +178,23 @@ class Retraining(Section):
 
     batch_delay_seconds: Annotated[int, Field(ge=0, le=900)] = 60
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    drift_schedule: Rate = "rate(1 hour)"
 
 
 class Workload(Section):
     """The pods that serve a model; every model has the same."""
 
     namespace: Name = "serving"
+    compute: Literal["nodes", "fargate"] = "nodes"
+    image_digest: Digest | None = Field(
+        default=None,
+        description="Another server in this stack's repository that keeps the protocol; else the built one.",
+    )
+    zone_spread: Literal["prefer", "require"] = "prefer"
+    compute: Literal["nodes", "fargate"] = "nodes"
+    grpc_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
+        default=None, description="A port of the serving image's for gRPC, behind an NLB of its own."
+    )
     replicas: Annotated[int, Field(ge=1, le=100)] = 2
     min_replicas: Annotated[int, Field(ge=1, le=100)] = 2
     max_replicas: Annotated[int, Field(ge=1, le=100)] = 10
@@ -133,6 +206,49 @@ class Workload(Section):
     pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 10
     grace_period_seconds: Annotated[int, Field(ge=5, le=600)] = 45
     rollout_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
+
+
+class Prometheus(Section):
+    """kube-prometheus-stack: Prometheus, Alertmanager and Grafana in the cluster."""
+
+    retention_days: Annotated[int, Field(ge=1, le=90)] = 15
+    volume_gb: Annotated[int, Field(ge=10, le=2000)] = 50
+
+
+class Observability(Section):
+    """What is watched, and from where on people are told."""
+
+    prometheus: Prometheus | None = Prometheus()
+    trace_sample_percent: Annotated[float, Field(ge=0, le=100)] = 5
+    latency_p95_ms: Annotated[float, Field(gt=0, lt=60000)] = 250
+    error_rate_percent: Annotated[float, Field(gt=0, lt=100)] = 1
+    drift_psi: Annotated[float, Field(gt=0, lt=10)] = 0.25
+    pending_minutes: Annotated[int, Field(ge=1, le=120)] = 15
+    spot_interruptions_per_hour: Annotated[int, Field(ge=1, le=1000)] = 5
+    load_balancer: LoadBalancerName | None = Field(
+        default=None,
+        description="The ALB as its metrics name it, known after the first `up`; alarms on its p95 need it.",
+    )
+
+
+class KubeBench(Section):
+    """The CIS benchmark of the nodes, on a schedule."""
+
+    schedule: CronSchedule = "0 3 * * 0"
+
+
+class Security(Section):
+    """What guards the account, the cluster and the workload."""
+
+    account_baseline: bool = Field(
+        default=False,
+        description="GuardDuty, Security Hub and CloudTrail: on in one environment per account.",
+    )
+    network_policies: bool = True
+    subject_key: bool = Field(
+        default=True, description="A secret key, mounted in the pods, that hashes data subjects in captures."
+    )
+    kube_bench: KubeBench | None = KubeBench()
 
 
 class Model(Section):
@@ -162,6 +278,8 @@ class Settings(Section):
     training: Training = Training()
     retraining: Retraining = Retraining()
     workload: Workload = Workload()
+    node_pools: NodePools = NodePools()
+    load_balancer: LoadBalancer = LoadBalancer()
     models: Mapping[ModelName, Model] = Field(
         min_length=1,
         max_length=20,

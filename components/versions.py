@@ -51,6 +51,23 @@ def addon(name: str, kubernetes: str) -> str:
     return {**ADDONS_ANYWHERE, **ADDONS[kubernetes]}[name]
 
 
+PROMETHEUS_STACK: Final = "88.1.3"
+"""The chart kube-prometheus-stack (operator 0.93)."""
+
+SECRETS_STORE_ADDON: Final = "v3.1.3-eksbuild.1"
+"""EKS add-on aws-secrets-store-csi-driver-provider: the CSI driver and AWS's provider in one."""
+
+KUBE_BENCH_IMAGE: Final = (
+    "docker.io/aquasec/kube-bench@sha256:75506f222d1eb6ce2a751a5533bdc0a3b54c898e2e49e7751d0ee22cfb862679"
+)
+"""v0.16.0, for amd64 and arm64."""
+
+KUBE_BENCH_BENCHMARK: Final = "eks-1.7.0"
+MODEL_MONITOR_REPOSITORY: Final = "sagemaker-model-monitor-analyzer"
+CIS_STANDARD: Final = "cis-aws-foundations-benchmark/v/3.0.0"
+FSBP_STANDARD: Final = "aws-foundational-security-best-practices/v/1.0.0"
+
+
 def powertools_layer(region: str) -> str:
     """The ARN of AWS's own Powertools layer in a region of the commercial partition."""
     layer = f"layer:{POWERTOOLS_LAYER}:{POWERTOOLS_LAYER_VERSION}"
