@@ -20,6 +20,7 @@ METRICS: Final = "trainserve"
 """CloudWatch's namespace for what the loop itself measures; dimensions are Stack and Model."""
 
 MONITORING_NAMESPACE: Final = "monitoring"
+BENCH_NAMESPACE: Final = "kube-bench"
 SUBJECT_KEY: Final = "subject-key"
 """The SecretProviderClass, and the file in it, of the key that hashes data subjects."""
 
@@ -42,3 +43,12 @@ def cluster_name(stack: str) -> str:
 def incoming(model: str) -> str:
     """The prefix under which a model's new data is uploaded."""
     return f"{INCOMING}{model}/"
+
+
+DISCOVERY: Final = "karpenter.sh/discovery"
+"""Tag, with the cluster's name as its value, of the subnets and the security group that nodes get."""
+
+KUBE_SYSTEM: Final = "kube-system"
+KARPENTER: Final = "karpenter"
+LOAD_BALANCER_CONTROLLER: Final = "aws-load-balancer-controller"
+INGRESS_CLASS: Final = "alb"

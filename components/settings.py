@@ -11,6 +11,16 @@ from pydantic import Field
 
 from components import versions
 from components.infra_settings import Endpoint, FlowLogs, LoadBalancer, NodePools, Peering
+from components.operations_settings import (
+    Digest,
+    InstanceType,
+    ModelMonitor,
+    Observability,
+    Rate,
+    RegistryImage,
+    Security,
+    Tuning,
+)
 from components.section import NAME_PATTERN, Cidr, ColumnName, Section, text
 from components.steps import Step
 
@@ -47,42 +57,6 @@ TagValue = Annotated[
     str, text(r"^[\w .:/=+@-]*$", "at most 256 letters, digits, spaces or any of . : / = + @ _ -", 256)
 ]
 Email = Annotated[str, text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "an e-mail address", 254)]
-InstanceType = Annotated[
-    str, text(r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", "a SageMaker instance type like ml.m5.large", 40)
-]
-
-
-Digest = Annotated[
-    str, text(r"^sha256:[0-9a-f]{64}$", "an image's digest: sha256: and 64 hexadecimal digits", 71)
-]
-RegistryImage = Annotated[
-    str,
-    text(
-        r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/[a-z0-9][a-z0-9._/-]*@sha256:[0-9a-f]{64}$",
-        "an image in ECR by digest, like 123456789012.dkr.ecr.us-east-1.amazonaws.com/name@sha256:…",
-        400,
-    ),
-]
-LoadBalancerName = Annotated[
-    str,
-    text(
-        r"^app/[A-Za-z0-9-]{1,32}/[0-9a-f]{16}$",
-        "an ALB as its metrics name it, like app/k8s-serving/50dc6c495c0c9188",
-        60,
-    ),
-]
-Rate = Annotated[
-    str,
-    text(
-        r"^rate\(([2-9]|[1-9]\d+) (minutes|hours|days)\)$|^rate\(1 (minute|hour|day)\)$",
-        "a rate like rate(1 hour) or rate(6 hours)",
-        24,
-    ),
-]
-CronSchedule = Annotated[
-    str,
-    text(r"^(\S+ ){4}\S+$", "a cron schedule of five fields, like 0 3 * * 0", 60),
-]
 
 
 class Environment(Section):
@@ -137,20 +111,6 @@ class Storage(Section):
     keep_images: Annotated[int, Field(ge=5, le=1000)] = 50
 
 
-class Tuning(Section):
-    """A search for hyperparameters over the bootstrap data."""
-
-    max_jobs: Annotated[int, Field(ge=1, le=500)] = 10
-    parallel_jobs: Annotated[int, Field(ge=1, le=100)] = 2
-
-
-class ModelMonitor(Section):
-    """SageMaker's own monitor over captured data; closed to accounts that did not use it before."""
-
-    schedule_hours: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 24
-    instance_type: InstanceType = "ml.m5.large"
-
-
 class Training(Section):
     """How models are trained."""
 
@@ -191,7 +151,6 @@ class Workload(Section):
         description="Another server in this stack's repository that keeps the protocol; else the built one.",
     )
     zone_spread: Literal["prefer", "require"] = "prefer"
-    compute: Literal["nodes", "fargate"] = "nodes"
     grpc_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
         default=None, description="A port of the serving image's for gRPC, behind an NLB of its own."
     )
@@ -206,49 +165,6 @@ class Workload(Section):
     pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 10
     grace_period_seconds: Annotated[int, Field(ge=5, le=600)] = 45
     rollout_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
-
-
-class Prometheus(Section):
-    """kube-prometheus-stack: Prometheus, Alertmanager and Grafana in the cluster."""
-
-    retention_days: Annotated[int, Field(ge=1, le=90)] = 15
-    volume_gb: Annotated[int, Field(ge=10, le=2000)] = 50
-
-
-class Observability(Section):
-    """What is watched, and from where on people are told."""
-
-    prometheus: Prometheus | None = Prometheus()
-    trace_sample_percent: Annotated[float, Field(ge=0, le=100)] = 5
-    latency_p95_ms: Annotated[float, Field(gt=0, lt=60000)] = 250
-    error_rate_percent: Annotated[float, Field(gt=0, lt=100)] = 1
-    drift_psi: Annotated[float, Field(gt=0, lt=10)] = 0.25
-    pending_minutes: Annotated[int, Field(ge=1, le=120)] = 15
-    spot_interruptions_per_hour: Annotated[int, Field(ge=1, le=1000)] = 5
-    load_balancer: LoadBalancerName | None = Field(
-        default=None,
-        description="The ALB as its metrics name it, known after the first `up`; alarms on its p95 need it.",
-    )
-
-
-class KubeBench(Section):
-    """The CIS benchmark of the nodes, on a schedule."""
-
-    schedule: CronSchedule = "0 3 * * 0"
-
-
-class Security(Section):
-    """What guards the account, the cluster and the workload."""
-
-    account_baseline: bool = Field(
-        default=False,
-        description="GuardDuty, Security Hub and CloudTrail: on in one environment per account.",
-    )
-    network_policies: bool = True
-    subject_key: bool = Field(
-        default=True, description="A secret key, mounted in the pods, that hashes data subjects in captures."
-    )
-    kube_bench: KubeBench | None = KubeBench()
 
 
 class Model(Section):
@@ -280,6 +196,8 @@ class Settings(Section):
     workload: Workload = Workload()
     node_pools: NodePools = NodePools()
     load_balancer: LoadBalancer = LoadBalancer()
+    observability: Observability = Observability()
+    security: Security = Security()
     models: Mapping[ModelName, Model] = Field(
         min_length=1,
         max_length=20,
