@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from components import infra_checks
+from components import infra_checks, operations_checks
 from components.section import NAME_PATTERN
 from components.settings import MAX_HYPERPARAMETER_LENGTH, MAX_STACK_LENGTH, Model, Settings
 from components.steps import Step, declaration
@@ -42,6 +42,7 @@ def problems(settings: Settings, stack: str, region: str, root: Path) -> list[st
         *_training(settings, root),
         *_workload(settings),
         *infra_checks.problems(settings, region),
+        *operations_checks.problems(settings, region),
         *_tags(settings),
         *(line for name, model in settings.models.items() for line in _model(name, model)),
     ]
