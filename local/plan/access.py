@@ -135,7 +135,7 @@ def _kubernetes(item: Item) -> Iterator[Grant]:
             )
 
 
-def _grant(
+def _grant(  # noqa: PLR0913  # a grant has that many sides
     item: Item,
     *,
     action: str,

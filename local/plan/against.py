@@ -56,15 +56,20 @@ def stacks(project: Path) -> list[str]:
 
 
 class Running:
-    """Takes the other snapshot while this process takes its own. A context manager: it leaves nothing behind."""
+    """Takes the other snapshot while this process takes its own; a context manager, leaves nothing behind."""
 
     def __init__(self, project: Path, other: Other) -> None:
         self._project = project
         self._other = other
         self._folder: Path | None = None
-        self._out = tempfile.TemporaryFile()
-        self._errors = tempfile.TemporaryFile()
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115  # closed in _clean_up
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is, in words."""
+        return self._other.label
 
     def __enter__(self) -> Self:
         try:

@@ -124,7 +124,7 @@ class _Bill:
         load, kb = self.assumptions.requests_per_second, self.assumptions.request_kb
         for component in groups.values():
             self.add(component, "alb", HOURS)
-            # A capacity unit: 1 GB an hour, or 25 new connections a second; one request in a hundred opens one.
+            # A capacity unit: 1 GB an hour, or 25 new connections a second; one request in 100 opens one.
             units = max(load * kb * 3600 / 1e6, load / 100 / 25) / len(groups)
             self.add(component, "alb-lcu", units * HOURS, kind="usage")
         acl = self.snapshot.of(rates.WEB_ACL)

@@ -73,7 +73,7 @@ def compare(before: Snapshot, after: Snapshot, *, costs: tuple[Cost, Cost], agai
     return Changes(
         against=against,
         settings=list(differences(before.settings, after.settings)),
-        resources=list(_resources(old, new)),
+        resources=sorted(_resources(old, new), key=lambda c: (c.component, c.type, c.name)),
         widened=access.widened(old, new),
         monthly_before=costs[0].monthly,
         monthly_after=costs[1].monthly,
@@ -162,7 +162,8 @@ def _key(urn: str) -> str:
 
 
 def _name(urn: str) -> str:
-    return f"{urn.split('$')[-1].split('::')[0].split(':')[-1]} {urn.rsplit('::', 1)[-1]}"
+    *_, types, name = urn.split("::")
+    return f"{types.rpartition(':')[2]} {name}"
 
 
 def to_json(changes: Changes) -> dict[str, Any]:

@@ -47,10 +47,9 @@ class Assumptions:
         """The assumptions in words."""
         disk, builds = self.node_disk_gb, self.builds
         return [
-            f"Load: {self.requests_per_second:,.0f} predictions a second all month, {self.request_kb:g} kB each.",
+            f"Load: {self.requests_per_second:,.0f} predictions a second, {self.request_kb:g} kB each.",
             f"One core serves {self.requests_per_core:,.0f} predictions a second.",
-            f"Spot costs {self.cpu_spot_discount:.0%} less than on demand, with GPUs"
-            + f" {self.gpu_spot_discount:.0%} less.",
+            f"Spot: {self.cpu_spot_discount:.0%} off, for GPUs {self.gpu_spot_discount:.0%} off.",
             "Pods run on the cheapest node type of the table that the pools allow; whole nodes are paid.",
             "Where a pool offers spot, all nodes but one are spot; the one is the on-demand floor.",
             f"Training: {self.training_runs:g} runs a month and model, {self.training_hours:g} h each.",

@@ -110,6 +110,7 @@ def take(project: Path, stack: str) -> Snapshot:
     from local.stackfile import StackConfig  # noqa: PLC0415
 
     run = run_program(stack, project=project)
+    resources = in_order(run.resources)
     plain = Plain(run.resources, project)
     components = component_names(run.resources)
     config = StackConfig.load(project, stack, {})
@@ -133,7 +134,7 @@ def take(project: Path, stack: str) -> Snapshot:
                 retain=resource.retain_on_delete,
                 read=resource.read,
             )
-            for resource in run.resources
+            for resource in resources
         ],
         settings={key: _decoded(value) for key, value in sorted(config.values.items())},
         findings=[
@@ -142,6 +143,22 @@ def take(project: Path, stack: str) -> Snapshot:
         ],
         messages=[plain.text(message) for message in run.messages],
     )
+
+
+def in_order(resources: Sequence[Resource]) -> list[Resource]:
+    """Each below its parent, siblings by name: the same at every run, as the engine's order is not."""
+    known = {resource.urn for resource in resources}
+    children: dict[str, list[Resource]] = {}
+    for resource in resources:
+        children.setdefault(resource.parent if resource.parent in known else "", []).append(resource)
+    found: list[Resource] = []
+    left = children.pop("", [])
+    left.sort(key=lambda r: (r.name, r.type), reverse=True)
+    while left:
+        found.append(left.pop())
+        inside = children.pop(found[-1].urn, [])
+        left += sorted(inside, key=lambda r: (r.name, r.type), reverse=True)
+    return found
 
 
 def component_names(resources: Sequence[Resource]) -> dict[str, str]:
