@@ -97,6 +97,29 @@ def assume_by_service_account(
     return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
 
 
+def rules_may_send(
+    queue_arn: pulumi.Input[str], rule_arns: Sequence[pulumi.Input[str]]
+) -> pulumi.Output[str]:
+    """The queue policy by which exactly these rules deliver, over TLS only."""
+    return document(
+        Statement(
+            sid="Rules",
+            principal={"Service": "events.amazonaws.com"},
+            actions=["sqs:SendMessage"],
+            resources=[queue_arn],
+            conditions={"ArnEquals": {"aws:SourceArn": list(rule_arns)}},
+        ),
+        Statement(
+            sid="TlsOnly",
+            effect="Deny",
+            principal="*",
+            actions=["sqs:*"],
+            resources=[queue_arn],
+            conditions={"Bool": {"aws:SecureTransport": "false"}},
+        ),
+    )
+
+
 def read_objects(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> Statement:
     """Reading objects, and their versions, under some prefixes of one bucket."""
     return Statement(
@@ -138,4 +161,22 @@ def use_key(sid: str, key_arn: pulumi.Input[str]) -> Statement:
             "kms:ReEncryptTo",
         ],
         resources=[key_arn],
+    )
+
+
+def deliver_logs(sid: str) -> Statement:
+    """Setting up a service's log delivery to CloudWatch; none of it has a resource level."""
+    return Statement(
+        sid=sid,
+        actions=[
+            "logs:CreateLogDelivery",
+            "logs:DeleteLogDelivery",
+            "logs:DescribeLogGroups",
+            "logs:DescribeResourcePolicies",
+            "logs:GetLogDelivery",
+            "logs:ListLogDeliveries",
+            "logs:PutResourcePolicy",
+            "logs:UpdateLogDelivery",
+        ],
+        resources=["*"],
     )
