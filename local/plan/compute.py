@@ -54,8 +54,6 @@ class Nodes:
     instance: str
     on_demand: int
     spot: int
-    vcpu: float
-    gib: float
 
     @property
     def count(self) -> int:
@@ -139,23 +137,35 @@ def nodes(
         return None
     general = [pool for pool in pool_list if not pool.gpu]
     allowed = {name for pool in general for name in pool.instances} or {FALLBACK}
-    biggest = max(group.vcpu for _, group in groups), max(group.gib for _, group in groups)
-    vcpu, gib = (sum(count * getattr(group, key) for count, group in groups) for key in ("vcpu", "gib"))
     best: tuple[float, int, str] | None = None
     for name in sorted(allowed):
         instance = prices.instances[name]
         room = instance.vcpu * _USABLE - taken[0], instance.gib * _USABLE - taken[1]
-        if room[0] < biggest[0] or room[1] < biggest[1]:
-            continue
-        count = max(2, math.ceil(vcpu / room[0]), math.ceil(gib / room[1]))
-        best = min(best or (math.inf, 0, ""), (count * instance.usd, count, name))
+        if (packed := packed_on(groups, room)) is not None:
+            count = max(2, packed)
+            best = min(best or (math.inf, 0, ""), (count * instance.usd, count, name))
     if best is None:
         return None
     _, count, name = best
     on_spot = count - 1 if spot and any(pool.spot for pool in general) else 0
     if on_spot and not any(pool.on_demand for pool in general):
         on_spot = count
-    return Nodes(instance=name, on_demand=count - on_spot, spot=on_spot, vcpu=vcpu, gib=gib)
+    return Nodes(instance=name, on_demand=count - on_spot, spot=on_spot)
+
+
+def packed_on(groups: Iterable[tuple[int, Pods]], room: tuple[float, float]) -> int | None:
+    """How many nodes with `room` (vCPU, GiB) hold the pods, largest first; None if one is too large."""
+    left: list[tuple[float, float]] = []
+    for count, group in sorted(groups, key=lambda pair: (-pair[1].vcpu, -pair[1].gib, pair[1].name)):
+        need = group.vcpu, group.gib
+        if need[0] > room[0] or need[1] > room[1]:
+            return None
+        for _ in range(count):
+            fits = (i for i, free in enumerate(left) if free[0] >= need[0] and free[1] >= need[1])
+            index = next(fits, len(left))
+            free = left.pop(index) if index < len(left) else room
+            left.insert(index, (free[0] - need[0], free[1] - need[1]))
+    return len(left)
 
 
 def fargate_size(vcpu: float, gib: float) -> tuple[float, float]:

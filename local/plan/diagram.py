@@ -166,7 +166,7 @@ def _box(at: tuple[float, float], part: Part, needed: Mapping[str, int]) -> Mark
     what = words.plural(part.resources, "resource")
     cost = f" · {words.money(part.monthly)}" if part.monthly >= 0.005 else ""
     return Markup(
-        '<g><title>{} needs {}</title>'
+        "<g><title>{} needs {}</title>"
         '<rect class="part" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" rx="9"/>'
         '<text class="name" x="{:.0f}" y="{:.0f}">{}</text><text x="{:.0f}" y="{:.0f}">{}{}</text></g>'
     ).format(

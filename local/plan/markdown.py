@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MAX_ROWS = 60
 _MAX_DIFFERENCES = 12
+_ENTITY = re.compile(r"[^A-Za-z0-9 ./,=-]")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>@:-])")
 
 
@@ -36,7 +37,8 @@ def text(value: object) -> str:
 
 def code(value: object) -> str:
     """A value as code, in a table too."""
-    return f"<code>{html.escape(words.clean(value)).replace('|', '&#124;').replace('@', '&#64;')}</code>"
+    # Markdown is at work within tags as well, but not on what is written as entities.
+    return f"<code>{_ENTITY.sub(lambda match: f'&#{ord(match[0])};', words.clean(value))}</code>"
 
 
 def _summary(plan: Plan) -> str:
