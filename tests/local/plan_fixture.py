@@ -21,7 +21,7 @@ def urn(kind: str, name: str) -> str:
 
 
 def item(of_type: str, name: str, inputs: dict[str, Any] | None = None, **more: Any) -> Item:
-    of = {"urn": urn(of_type, name), "component": "part", "parent": ROOT, **more}
+    of: dict[str, Any] = {"urn": urn(of_type, name), "component": "part", "parent": ROOT, **more}
     return Item(type=of_type, name=name, inputs=inputs or {}, **of)
 
 

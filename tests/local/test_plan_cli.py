@@ -151,7 +151,7 @@ def test_secrets_are_not_in_a_snapshot(tmp_path: Path) -> None:
         "aws.secretsmanager.SecretVersion('v', secret_id='s', secret_string='swordfish-1')\n"
         "aws.sns.Topic('q', display_name='in passing: swordfish-1')\n"
         "longer = word.apply(lambda w: 'x' + w)\n"
-        "aws.lambda_.Function('f', role='r', environment={'variables': {'A': longer}})\n"
+        "aws.sns.Topic('f', display_name=longer)\n"
         "k8s.core.v1.Secret('s', string_data={'k': 'plain-secret-2'}, opts=pulumi.ResourceOptions(\n"
         "    provider=k8s.Provider('k', kubeconfig='{}')))\n"
     )
