@@ -75,6 +75,7 @@ class _Bill:
         self.notes: list[str] = []
         self.sources: dict[str, int] = {}
         self._peak_extra = 0.0
+        self._disk_gb = 0.0
 
     def add(
         self, component: str, price: str, quantity: float, *, what: str = "", kind: Kind = "fixed"
@@ -182,6 +183,7 @@ class _Bill:
     def _nodes(self, groups: Sequence[Pods]) -> None:
         pools = compute.pools(self.snapshot, self.prices)
         taken = compute.daemons(self.snapshot, self.prices)
+        self._disk_gb = compute.disk_gb(self.snapshot) or self.assumptions.node_disk_gb
         on_nodes = [group for group in groups if not group.fargate]
         now = compute.nodes([(g.count, g) for g in on_nodes], pools, self.prices, taken, spot=True)
         peak = compute.nodes([(g.peak, g) for g in on_nodes], pools, self.prices, taken, spot=False)
@@ -207,7 +209,7 @@ class _Bill:
         )
 
     def _monthly(self, nodes: Nodes) -> float:
-        disk = nodes.count * self.assumptions.node_disk_gb * self.prices.prices["ebs-gp3"].usd
+        disk = nodes.count * self._disk_gb * self.prices.prices["ebs-gp3"].usd
         return nodes.count * HOURS * self.prices.instances[nodes.instance].usd + disk
 
     def _node_lines(self, component: str, nodes: Nodes) -> None:
@@ -217,7 +219,7 @@ class _Bill:
             if count:
                 rate = _Rate.of(row, "hour", off)
                 self._line(component, f"{count} {nodes.instance}, {word}", count * HOURS, rate, "compute")
-        disk = nodes.count * self.assumptions.node_disk_gb
+        disk = nodes.count * self._disk_gb
         self.add(component, "ebs-gp3", disk, what="disks of the nodes", kind="compute")
 
     def baseline(self) -> float:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from local.plan.tables import Footprint
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from local.plan.snapshot import Item, Snapshot
     from local.plan.tables import Instance, Prices
@@ -28,6 +30,7 @@ _KUBELET_GIB: Final = 0.25
 _USABLE: Final = 0.92
 """The share of a node that pods may have, after what its system keeps."""
 FALLBACK: Final = "m7g.large"
+_UNKNOWN: Final = Footprint(pods=0, vcpu=0, gib=0, namespace="default", labels={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,23 +86,41 @@ def pods(snapshot: Snapshot, prices: Prices, load: float, per_core: float) -> li
     profiles = selectors(snapshot)
     found = [_workload(item, scalers.get(_address(item)), profiles, share, per_core) for item in workloads]
     for item in [*snapshot.of(*_ADDONS), *snapshot.of(_RELEASE)]:
-        chart = _chart(item)
-        footprint = prices.footprints.get(chart)
-        if footprint is None or not footprint.pods:
-            continue
-        namespace = str(item.inputs.get("namespace") or footprint.namespace)
-        found.append(
-            Pods(
+        found += _charted(item, prices, profiles)
+    return found
+
+
+def _charted(item: Item, prices: Prices, profiles: Sequence[Mapping[str, Any]]) -> Iterator[Pods]:
+    """The pods of a chart or an add-on: as its values say, else as is typical for it."""
+    chart = _chart(item)
+    footprint = prices.footprints.get(chart, _UNKNOWN)
+    namespace = str(item.inputs.get("namespace") or footprint.namespace)
+    typical = [(footprint.pods, footprint.vcpu, footprint.gib)]
+    for count, vcpu, gib in list(asked(item.inputs.get("values"))) or typical:
+        if count:
+            yield Pods(
                 name=chart,
                 component=item.component,
-                count=footprint.pods,
-                peak=footprint.pods,
-                vcpu=footprint.vcpu,
-                gib=footprint.gib,
+                count=count,
+                peak=count,
+                vcpu=vcpu,
+                gib=gib,
                 fargate=_on_fargate(profiles, namespace, footprint.labels),
             )
-        )
-    return found
+
+
+def asked(values: object) -> Iterator[tuple[int, float, float]]:
+    """(replicas, vCPU, GiB) of everything in a chart's values that says what it requests."""
+    if not isinstance(values, Mapping):
+        return
+    replicas = values.get("replicas", values.get("replicaCount"))
+    for of in (values, values.get("controller")):
+        requests = (of.get("resources") or {}).get("requests") if isinstance(of, Mapping) else None
+        if isinstance(requests, Mapping):
+            yield int(_number(str(replicas or 1))), cpu(requests.get("cpu")), memory(requests.get("memory"))
+    for key, inner in values.items():
+        if key not in {"resources", "controller"}:
+            yield from asked(inner)
 
 
 def daemons(snapshot: Snapshot, prices: Prices) -> tuple[float, float]:
@@ -107,6 +128,15 @@ def daemons(snapshot: Snapshot, prices: Prices) -> tuple[float, float]:
     charts = {_chart(item) for item in [*snapshot.of(*_ADDONS), *snapshot.of(_RELEASE)]}
     taken = [prices.footprints[chart].daemon for chart in charts if chart in prices.footprints]
     return sum(d.get("vcpu", 0.0) for d in taken), sum(d.get("gib", 0.0) for d in taken)
+
+
+def disk_gb(snapshot: Snapshot) -> float:
+    """The disks of one node in GB, as the first node class has them; 0 if there is none."""
+    for item in snapshot.resources():
+        if item.type.startswith("kubernetes:karpenter.k8s.aws/") and item.type.endswith(":EC2NodeClass"):
+            mappings = (item.inputs.get("spec") or {}).get("blockDeviceMappings") or []
+            return sum(memory((of.get("ebs") or {}).get("volumeSize")) for of in mappings)
+    return 0.0
 
 
 def pools(snapshot: Snapshot, prices: Prices) -> list[Pool]:
@@ -136,7 +166,8 @@ def nodes(
     if not groups:
         return None
     general = [pool for pool in pool_list if not pool.gpu]
-    allowed = {name for pool in general for name in pool.instances} or {FALLBACK}
+    chosen = [pool for pool in general if (pool.spot if spot else pool.on_demand)] or general
+    allowed = {name for pool in chosen for name in pool.instances} or {FALLBACK}
     best: tuple[float, int, str] | None = None
     for name in sorted(allowed):
         instance = prices.instances[name]

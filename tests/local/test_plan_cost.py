@@ -220,3 +220,35 @@ def test_cpu_quantities(text: object, cores: float) -> None:
 )
 def test_memory_quantities(text: object, gib: float) -> None:
     assert compute.memory(text) == gib
+
+
+def test_charts_ask_for_what_their_values_say_else_for_what_is_typical() -> None:
+    size = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    values = {"replicas": 3, "controller": {"resources": size}, "inner": {"deep": {"resources": size}}}
+    assert list(compute.asked(values)) == [(3, 0.5, 1.0), (1, 0.5, 1.0)]
+    profile = {"selectors": [{"namespace": "kube-system", "labels": {"app.kubernetes.io/name": "karpenter"}}]}
+    chart = {"chart": "oci://public.ecr.aws/karpenter/karpenter", "namespace": "kube-system"}
+    snapshot = stack(
+        item("aws:eks/fargateProfile:FargateProfile", "f", profile),
+        item("kubernetes:helm.sh/v3:Release", "k", {**chart, "values": values}),
+        item("aws:eks/addon:Addon", "m", {"addonName": "metrics-server"}),
+        item("aws:eks/addon:Addon", "u", {"addonName": "unheard-of"}),
+    )
+    found = compute.pods(snapshot, PRICES, 1.0, 5000.0)
+    assert [(group.name, group.count, group.fargate) for group in found] == [
+        ("metrics-server", 2, False),
+        ("karpenter", 3, True),
+        ("karpenter", 1, True),
+    ]
+
+
+def test_daemons_and_disks_come_with_every_node() -> None:
+    addon = item("aws:eks/addon:Addon", "a", {"addonName": "kube-proxy"})
+    volume = {"ebs": {"volumeSize": "80Gi"}}
+    machine = item(
+        "kubernetes:karpenter.k8s.aws/v1:EC2NodeClass", "c", {"spec": {"blockDeviceMappings": [volume]}}
+    )
+    found = cost(addon, machine, deployment_item(), scaler(), pool("p", "on-demand", family=["m7g"]))
+    (disks,) = [line for line in found.lines if line.what == "disks of the nodes"]
+    assert disks.quantity == 2 * 80
+    assert compute.daemons(stack(addon), PRICES) == (0.1, 0.05)
