@@ -75,7 +75,7 @@ class Cluster(PlatformComponent):
             opts=self.child(),
         )
         args.order.made(teardown.CLUSTER, [cluster, discovery])
-        teardown.leave_to(cluster)
+        args.order.take_along(cluster)
         self._people(cluster)
         self.release_access = self._release_access(cluster)
         self._fargate()

@@ -26,6 +26,7 @@ BALANCER_RIGHTS: Final = "load balancer controller's rights"
 BALANCER: Final = "load balancer controller"
 ENTRANCE: Final = "ingress class"
 WORKLOAD: Final = "workload"
+MONITORING: Final = "Prometheus and Grafana"
 RELEASES: Final = "release function"
 
 
@@ -64,6 +65,8 @@ EDGES: Final = (
     Edge(part=ENTRANCE, needs=BALANCER, why="its chart brings the CRD, and its webhook admits them"),
     Edge(part=WORKLOAD, needs=ENTRANCE, why="an Ingress goes only while its class is known"),
     Edge(part=WORKLOAD, needs=BALANCER, why="an Ingress's finalizer needs the controller alive"),
+    Edge(part=MONITORING, needs=NODE_ADDONS, why="its volumes go only while their driver is there"),
+    Edge(part=MONITORING, needs=NODE_POOLS, why="its pods and volumes hold nodes"),
     Edge(part=WORKLOAD, needs=NODE_POOLS, why="pods that cannot be moved would block the nodes' draining"),
 )
 
@@ -99,12 +102,33 @@ controllers, and Deployments, whose pods must be gone before their nodes are.
 """
 
 
+OWNS: Final = "trainserve/owns"
+"""Annotation of an object that goes by itself, for it takes along what the cluster would leave behind."""
+
+
 class Order:
-    """Knows what each part is made of, and so what the next part waits for."""
+    """Knows what each part is made of, and so what the next part waits for.
+
+    Made before the platform is: what it does to resources holds for those whose parents come after it.
+    """
 
     def __init__(self, edges: Sequence[Edge] = EDGES) -> None:
         self._edges = edges
         self._made: dict[str, list[pulumi.Resource]] = {}
+        self._cluster: pulumi.Resource | None = None
+        pulumi.runtime.register_stack_transformation(self._leave_to_cluster)
+
+    def take_along(self, cluster: pulumi.Resource) -> None:
+        """From now on, what goes with the cluster is not deleted by itself when the cluster is."""
+        self._cluster = cluster
+
+    def _leave_to_cluster(
+        self, args: pulumi.ResourceTransformationArgs
+    ) -> pulumi.ResourceTransformationResult | None:
+        if self._cluster is None or not goes_with(args.type_, args.props):
+            return None
+        opts = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(deleted_with=self._cluster))
+        return pulumi.ResourceTransformationResult(props=args.props, opts=opts)
 
     def made(self, part: str, resources: Sequence[pulumi.Resource]) -> None:
         """Records what a part consists of."""
@@ -123,19 +147,9 @@ class Order:
 
 def goes_with(type_: str, props: Mapping[str, Any]) -> bool:
     """Whether the cluster takes an object of this type, with these properties, along when it goes."""
+    if OWNS in ((props.get("metadata") or {}).get("annotations") or {}):
+        return False
     if type_ == "kubernetes:core/v1:Service":
         spec = props.get("spec")
         return isinstance(spec, Mapping) and spec.get("type") != "LoadBalancer"
     return type_ in GOES_WITH_CLUSTER
-
-
-def leave_to(cluster: pulumi.Resource) -> None:
-    """From now on, whatever goes with the cluster is not deleted by itself when the cluster is."""
-
-    def mark(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-        if not goes_with(args.type_, args.props):
-            return None
-        opts = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(deleted_with=cluster))
-        return pulumi.ResourceTransformationResult(props=args.props, opts=opts)
-
-    pulumi.runtime.register_stack_transformation(mark)

@@ -23,6 +23,9 @@ _AT_REST: Final = {
     "aws:sagemaker/trainingJob:TrainingJob": ("outputDataConfig.kmsKeyId",),
     "eks:index:Cluster": ("encryptionConfigKeyArn",),
 }
+_ACCESS_LOGS: Final = "access-logs"
+"""Load balancers write their logs only to buckets with S3's own keys (AES256)."""
+
 _TLS13: Final = "ELBSecurityPolicy-TLS13-"
 
 
@@ -43,6 +46,8 @@ def _buckets(stack: Stack) -> Iterable[Complaint]:
         if not _bucket_of(bucket, stack, _BUCKET_ENCRYPTION):
             yield bucket, "has no encryption configuration of its own"
     for rule in stack.of(_BUCKET_ENCRYPTION):
+        if _ACCESS_LOGS in rule.name:
+            continue
         if rule.at("rules.0.applyServerSideEncryptionByDefault.sseAlgorithm") != "aws:kms":
             yield rule, "does not encrypt with KMS"
 

@@ -39,6 +39,7 @@ _WITHOUT_RESOURCE: Final = (
     "pricing:GetProducts",
     "sagemaker:ListModelPackages",
     "sagemaker:ListTrainingJobs",
+    "arc-zonal-shift:GetManagedResource",
     "arc-zonal-shift:ListManagedResources",
     "arc-zonal-shift:ListZonalShifts",
     "xray:PutTelemetryRecords",
