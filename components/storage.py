@@ -142,20 +142,23 @@ def lifecycle_rules(noncurrent_days: int) -> list[Any]:
 
 def tls_only(bucket_arn: pulumi.Input[str]) -> pulumi.Output[str]:
     """Refuses every request that does not come over TLS."""
-    return iam.document(
-        iam.Statement(
-            sid="TlsOnly",
-            effect="Deny",
-            principal="*",
-            actions=["s3:*"],
-            resources=[bucket_arn, pulumi.Output.concat(bucket_arn, "/*")],
-            conditions={"Bool": {"aws:SecureTransport": "false"}},
-        )
+    return iam.document(tls_only_statement(bucket_arn))
+
+
+def tls_only_statement(bucket_arn: pulumi.Input[str]) -> iam.Statement:
+    """The same, beside what else a bucket's policy says."""
+    return iam.Statement(
+        sid="TlsOnly",
+        effect="Deny",
+        principal="*",
+        actions=["s3:*"],
+        resources=[bucket_arn, pulumi.Output.concat(bucket_arn, "/*")],
+        conditions={"Bool": {"aws:SecureTransport": "false"}},
     )
 
 
 def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]:
-    """The account's IAM policies decide, as is usual; logs and alarms may use it on this account's behalf."""
+    """The account's IAM policies decide, as is usual; logs, alarms and a trail may use it on its behalf."""
     return iam.document(
         iam.Statement(
             sid="Account",
@@ -184,8 +187,15 @@ def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]
         ),
         iam.Statement(
             sid="Alarms",
-            principal={"Service": "cloudwatch.amazonaws.com"},
+            principal={"Service": ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"]},
             actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+            resources=["*"],
+            conditions={"StringEquals": {"aws:SourceAccount": account_id}},
+        ),
+        iam.Statement(
+            sid="Trail",
+            principal={"Service": "cloudtrail.amazonaws.com"},
+            actions=["kms:DescribeKey", "kms:GenerateDataKey*"],
             resources=["*"],
             conditions={"StringEquals": {"aws:SourceAccount": account_id}},
         ),

@@ -57,6 +57,9 @@ PROMETHEUS_STACK: Final = "88.1.3"
 SECRETS_STORE_ADDON: Final = "v3.1.3-eksbuild.1"
 """EKS add-on aws-secrets-store-csi-driver-provider: the CSI driver and AWS's provider in one."""
 
+GUARDDUTY_ADDON: Final = "v1.12.1-eksbuild.2"
+"""EKS add-on aws-guardduty-agent."""
+
 KUBE_BENCH_IMAGE: Final = (
     "docker.io/aquasec/kube-bench@sha256:75506f222d1eb6ce2a751a5533bdc0a3b54c898e2e49e7751d0ee22cfb862679"
 )

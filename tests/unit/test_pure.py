@@ -15,7 +15,7 @@ import pytest
 from bundle.steps import OPERATIONS, TimestampParts
 from common.datasets import DataSet, dataset_hash
 from components import archives, bootstrap, datasets, names, network, registry, steps, versions
-from components.checks import cpu_milli, memory_mib
+from components.quantities import cpu_milli, memory_mib
 from components.iam import Statement
 from components.settings import Model
 from components.training import hyperparameters
