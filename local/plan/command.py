@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import math
@@ -15,6 +16,7 @@ from local.errors import LocalError
 
 FORMATS: Final = ("terminal", "json", "markdown", "html")
 _REFUSED: Final = 2
+_ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Make the plan and show it; the exit status."""
     # A short process that makes few cycles and loads thousands of classes: collecting takes a third of it.
     gc.disable()
-    keep_bytecode(options.project)
+    keep_bytecode()
     from local.plan import cost  # noqa: PLC0415  # imports after the bytecode cache is set
     from local.plan import plan as plans  # noqa: PLC0415
 
@@ -68,12 +70,13 @@ def run(options: argparse.Namespace) -> int:
         requests_per_second=options.requests_per_second,
         requests_per_core=options.requests_per_core,
     )
-    plan = plans.make(options.project, options.stack, assumptions, options.against)
+    # What the program itself prints is not the plan.
+    with contextlib.redirect_stdout(sys.stderr):
+        plan = plans.make(options.project, options.stack, assumptions, options.against)
     colour = options.output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     text = _render(plan, options.format, colour=colour)
     if options.output is None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
-        sys.stdout.write(text)
+        _write(text)
     else:
         try:
             options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -89,14 +92,24 @@ def run(options: argparse.Namespace) -> int:
     return _REFUSED if refused else 0
 
 
-def keep_bytecode(project: Path) -> None:
-    """Where Python may not write bytecode beside the sources, keep it under the project's own .local/.
+def keep_bytecode() -> None:
+    """Where Python may not write bytecode beside the sources, keep it in our own .local/.
 
     Compiling Pulumi's classes takes twice as long as all the rest of a plan.
     """
-    if sys.dont_write_bytecode and sys.pycache_prefix is None and os.access(project, os.W_OK):
-        sys.pycache_prefix = str(project / ".local" / "bytecode")
+    if sys.dont_write_bytecode and sys.pycache_prefix is None and os.access(_ROOT, os.W_OK):
+        sys.pycache_prefix = str(_ROOT / ".local" / "bytecode")
         sys.dont_write_bytecode = False
+
+
+def _write(text: str) -> None:
+    """To standard output; whoever reads it may stop when it has seen enough."""
+    try:
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _render(plan: object, wanted: str, *, colour: bool) -> str:

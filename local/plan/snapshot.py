@@ -6,6 +6,7 @@ Run as a module it writes a snapshot as JSON to standard output; `--against` has
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import sys
@@ -217,7 +218,8 @@ def main() -> int:
     options = parser.parse_args()
     gc.disable()
     try:
-        document = take(options.project, options.stack).to_json()
+        with contextlib.redirect_stdout(sys.stderr):
+            document = take(options.project, options.stack).to_json()
     except LocalError as error:
         print(error, file=sys.stderr)
         return 1

@@ -118,6 +118,20 @@ def test_a_settings_error_shows_as_the_program_shows_it() -> None:
     assert done.stderr == "error: Pulumi.dev.yaml: size: want a number\n"
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m local plan dev --project {SMALL} --format json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
+
+
+def test_what_the_program_prints_is_not_in_the_plan() -> None:
+    done = plan("dev", "--project", str(SMALL), "--format", "json", SMALL_MODE="prints")
+    assert json.loads(done.stdout)["stack"] == "dev"
+    assert "hello from the program" in done.stderr
+
+
 def test_against_a_revision(tmp_path: Path) -> None:
     project = tmp_path / "small"
     shutil.copytree(SMALL, project, ignore=shutil.ignore_patterns("__pycache__", ".local"))

@@ -1,6 +1,7 @@
 """A small program with one of most things that the engine has to handle."""
 
 import os
+import sys
 
 import pulumi
 import pulumi_aws as aws
@@ -20,6 +21,8 @@ match os.environ.get("SMALL_MODE", ""):
     case "twice":
         aws.s3.Bucket("same")
         aws.s3.Bucket("same")
+    case "prints":
+        sys.stdout.write("hello from the program\n")
     case _:
         pass
 
