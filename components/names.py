@@ -26,6 +26,9 @@ SUBJECT_KEY: Final = "subject-key"
 
 SUBJECT_KEY_PATH: Final = "/etc/trainserve/subject-key"
 
+TRACES: Final = "http://cloudwatch-agent.amazon-cloudwatch:4316/v1/traces"
+"""Where the CloudWatch add-on takes OpenTelemetry's traces, for X-Ray."""
+
 CONTAINER: Final = "server"
 PORT: Final = 8080
 

@@ -88,7 +88,8 @@ class Security(Section):
     """What guards the account, the cluster and the workload."""
 
     account_baseline: bool = Field(
-        default=False, description="GuardDuty, Security Hub and CloudTrail: on in one environment per account."
+        default=False,
+        description="GuardDuty, Security Hub and CloudTrail: on in one environment per account.",
     )
     network_policies: bool = True
     subject_key: bool = Field(
