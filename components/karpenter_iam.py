@@ -31,6 +31,7 @@ class Scope:
     region: str
     account_id: pulumi.Input[str]
     node_role_arn: pulumi.Input[str]
+    instance_profile_arn: pulumi.Input[str]
     queue_arn: pulumi.Input[str]
 
     @property
@@ -200,8 +201,8 @@ def resource_discovery(scope: Scope) -> list[iam.Statement]:
         # Without this one, a NodeClass is never let go (karpenter #9185).
         iam.Statement(sid="ListProfiles", actions=["iam:ListInstanceProfiles"], resources=["*"]),
         iam.Statement(
-            sid="ReadProfiles",
+            sid="ReadProfile",
             actions=["iam:GetInstanceProfile"],
-            resources=[pulumi.Output.concat("arn:aws:iam::", scope.account_id, ":instance-profile/*")],
+            resources=[scope.instance_profile_arn],
         ),
     ]

@@ -62,7 +62,7 @@ class NodePools(PlatformComponent):
         self._args = args
         queue, heard = self._interruptions()
         node_role, profile, joined = self._node_role()
-        controller, allowed = self._controller_role(node_role, queue)
+        controller, allowed = self._controller_role(node_role, profile, queue)
         args.order.made(teardown.KARPENTER_RIGHTS, [queue, *heard, profile, *joined, controller, *allowed])
         self._charts(controller, queue)
         self._pools(profile)
@@ -126,7 +126,7 @@ class NodePools(PlatformComponent):
         return role, profile, [*attached, entry]
 
     def _controller_role(
-        self, node_role: aws.iam.Role, queue: aws.sqs.Queue
+        self, node_role: aws.iam.Role, profile: aws.iam.InstanceProfile, queue: aws.sqs.Queue
     ) -> tuple[aws.iam.Role, list[pulumi.Resource]]:
         """By service account (IRSA): on Fargate there is no Pod Identity."""
         args = self._args
@@ -142,6 +142,7 @@ class NodePools(PlatformComponent):
             region=args.region,
             account_id=args.account_id,
             node_role_arn=node_role.arn,
+            instance_profile_arn=profile.arn,
             queue_arn=queue.arn,
         )
         policies: list[pulumi.Resource] = [
