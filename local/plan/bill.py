@@ -6,19 +6,21 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from local.plan import compute, rates
+from local.plan import compute, nodes, rates
 from local.plan.cost import Assumptions, Cost, Line
 from local.plan.tables import HOURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from local.plan.compute import Nodes, Pods
+    from local.plan.compute import Pods
     from local.plan.cost import Kind
+    from local.plan.nodes import Nodes
     from local.plan.snapshot import Snapshot
     from local.plan.tables import Instance, Price, Prices
 
 _SECONDS: Final = HOURS * 3600
+_INSIGHTS: Final = "amazon-cloudwatch-observability"
 
 
 def estimate(snapshot: Snapshot, prices: Prices, assumptions: Assumptions | None = None) -> Cost:
@@ -28,6 +30,7 @@ def estimate(snapshot: Snapshot, prices: Prices, assumptions: Assumptions | None
     bill.load_balancers()
     bill.training()
     bill.compute()
+    bill.insights()
     types = sorted({item.type for item in snapshot.resources()})
     unpriced = [kind for kind in types if kind not in rates.PRICED]
     usage = [kind for kind in unpriced if any(fnmatchcase(kind, p) for p in rates.USAGE_ONLY)]
@@ -37,7 +40,8 @@ def estimate(snapshot: Snapshot, prices: Prices, assumptions: Assumptions | None
         assumptions=bill.assumptions,
         dated=prices.dated,
         region=prices.region,
-        baseline=bill.baseline(),
+        baseline=bill.baseline("fixed", "compute", "usage"),
+        compute_baseline=bill.baseline("compute"),
         notes=bill.notes,
         usage_only=usage,
         unknown=[kind for kind in unpriced if kind not in {*usage, *free}],
@@ -165,6 +169,8 @@ class _Bill:
             if group.fargate:
                 self._fargate(group)
         self._nodes(groups)
+        for item in self.snapshot.of("kubernetes:helm.sh/v3:Release"):
+            self.add(item.component, "ebs-gp3", compute.claimed_gb(item.inputs.get("values")), what="volumes")
 
     def _overloaded(self, group: Pods, groups: Sequence[Pods]) -> bool:
         scaled = sum(other.carries is not None for other in groups)
@@ -181,12 +187,22 @@ class _Bill:
         self._peak_extra += (group.peak - group.count) * HOURS * each * self.assumptions.region_factor
 
     def _nodes(self, groups: Sequence[Pods]) -> None:
-        pools = compute.pools(self.snapshot, self.prices)
-        taken = compute.daemons(self.snapshot, self.prices)
-        self._disk_gb = compute.disk_gb(self.snapshot) or self.assumptions.node_disk_gb
+        pools = nodes.pools(self.snapshot, self.prices)
+        taken = nodes.daemons(self.snapshot, self.prices)
+        self._disk_gb = nodes.disk_gb(self.snapshot) or self.assumptions.node_disk_gb
         on_nodes = [group for group in groups if not group.fargate]
-        now = compute.nodes([(g.count, g) for g in on_nodes], pools, self.prices, taken, spot=True)
-        peak = compute.nodes([(g.peak, g) for g in on_nodes], pools, self.prices, taken, spot=False)
+        fewest = nodes.fewest_nodes(self.snapshot)
+        now, peak = (
+            nodes.nodes(
+                [(getattr(g, key), g) for g in on_nodes],
+                pools,
+                self.prices,
+                taken,
+                fewest,
+                spot=key == "count",
+            )
+            for key in ("count", "peak")
+        )
         component = next(
             (g.component for g in on_nodes if g.carries is not None),
             on_nodes[0].component if on_nodes else "",
@@ -199,7 +215,7 @@ class _Bill:
             if group.gpus:
                 self._gpus(group, spot=any(pool.spot for pool in pools if pool.gpu))
         if on_nodes and not pools:
-            self.notes.append(f"no NodePool is declared for pods off Fargate: priced on {compute.FALLBACK}")
+            self.notes.append(f"no NodePool is declared for pods off Fargate: priced on {nodes.FALLBACK}")
 
     def _gpus(self, group: Pods, *, spot: bool) -> None:
         row, count = self.prices.prices["gpu-node"], group.count * group.gpus
@@ -208,20 +224,28 @@ class _Bill:
             group.component, f"{group.name}: {count} GPU(s), {row.what}", count * HOURS, rate, "compute"
         )
 
-    def _monthly(self, nodes: Nodes) -> float:
-        disk = nodes.count * self._disk_gb * self.prices.prices["ebs-gp3"].usd
-        return nodes.count * HOURS * self.prices.instances[nodes.instance].usd + disk
+    def _monthly(self, of: Nodes) -> float:
+        usd = self.prices.instances
+        hourly = of.on_demand * usd[of.floor].usd + of.spot * usd[of.instance].usd
+        return hourly * HOURS + of.count * self._disk_gb * self.prices.prices["ebs-gp3"].usd
 
-    def _node_lines(self, component: str, nodes: Nodes) -> None:
-        row = self.prices.instances[nodes.instance]
+    def _node_lines(self, component: str, of: Nodes) -> None:
         discount = self.assumptions.cpu_spot_discount
-        for count, off, word in ((nodes.on_demand, 0.0, "on demand"), (nodes.spot, discount, "spot")):
+        for count, instance, off, word in (
+            (of.on_demand, of.floor, 0.0, "on demand"),
+            (of.spot, of.instance, discount, "spot"),
+        ):
             if count:
-                rate = _Rate.of(row, "hour", off)
-                self._line(component, f"{count} {nodes.instance}, {word}", count * HOURS, rate, "compute")
-        disk = nodes.count * self._disk_gb
+                rate = _Rate.of(self.prices.instances[instance], "hour", off)
+                self._line(component, f"{count} {instance}, {word}", count * HOURS, rate, "compute")
+        disk = of.count * self._disk_gb
         self.add(component, "ebs-gp3", disk, what="disks of the nodes", kind="compute")
 
-    def baseline(self) -> float:
-        """The same, on demand, with every autoscaler at its end."""
-        return sum(line.on_demand for line in self.lines) + self._peak_extra
+    def baseline(self, *kinds: Kind) -> float:
+        """The lines of these kinds on demand, with every autoscaler at its end."""
+        return sum(line.on_demand for line in self.lines if line.kind in kinds) + self._peak_extra
+
+    def insights(self) -> None:
+        """Say what an add-on costs that is paid by observation."""
+        if any(item.inputs.get("addonName") == _INSIGHTS for item in self.snapshot.of("aws:eks/addon:Addon")):
+            self.notes.append("Container Insights and traces are paid by observation and span: not counted")

@@ -89,6 +89,8 @@ class Cost:
     region: str
     baseline: float
     """The same platform always at its peak size, all on demand."""
+    compute_baseline: float = 0.0
+    """Pods and nodes of that."""
     notes: Sequence[str] = ()
     usage_only: Sequence[str] = ()
     """Types that are paid by use, and are not priced here."""
@@ -126,8 +128,17 @@ class Cost:
     @property
     def compute_per_million(self) -> float:
         """The same, of pods and nodes alone."""
-        monthly = sum(line.monthly for line in self.lines if line.kind == "compute")
-        return monthly / self.millions if self.millions else 0.0
+        return self.compute / self.millions if self.millions else 0.0
+
+    @property
+    def compute(self) -> float:
+        """Pods and nodes, a month."""
+        return sum(line.monthly for line in self.lines if line.kind == "compute")
+
+    @property
+    def compute_saving(self) -> float:
+        """How much less pods and nodes cost than always on demand and at their peak, as a share of that."""
+        return 1 - self.compute / self.compute_baseline if self.compute_baseline else 0.0
 
     @property
     def saving(self) -> float:
@@ -144,6 +155,9 @@ def to_json(cost: Cost) -> dict[str, Any]:
         "on_demand_monthly": round(cost.on_demand, 2),
         "always_on_demand_monthly": round(cost.baseline, 2),
         "saving_against_always_on_demand": round(cost.saving, 4),
+        "compute_monthly": round(cost.compute, 2),
+        "compute_always_on_demand_monthly": round(cost.compute_baseline, 2),
+        "compute_saving_against_always_on_demand": round(cost.compute_saving, 4),
         "per_million_predictions": round(cost.per_million, 4),
         "compute_per_million_predictions": round(cost.compute_per_million, 4),
         "lines": [asdict(line) for line in cost.lines],

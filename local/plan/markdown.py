@@ -128,6 +128,7 @@ def _cost(plan: Plan) -> str:
         ("", "**in all**", "", f"**{money(cost.monthly)}**"),
         ("", "nothing on spot", "", money(cost.on_demand)),
         ("", "always on demand, always at peak", "", f"{money(cost.baseline)} ({-cost.saving:.0%})"),
+        ("", "pods and nodes of that", "", f"{money(cost.compute_baseline)} ({-cost.compute_saving:.0%})"),
     ]
     notes = [*cost.notes, *cost.assumptions.sentences()]
     if cost.unknown:

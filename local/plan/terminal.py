@@ -110,6 +110,7 @@ def _cost(page: _Page, plan: Plan) -> None:
     page.say(f"  {'nothing on spot':<60}{money(cost.on_demand):>12}")
     page.say(f"  {'always on demand, always at peak':<60}{money(cost.baseline):>12}")
     page.say(f"  {'this plan against that':<60}{-cost.saving:>12.0%}")
+    page.say(f"  {'its pods and nodes against that':<60}{-cost.compute_saving:>12.0%}")
     a_second = f"at {cost.assumptions.requests_per_second:,.0f} a second"
     page.say(f"  {f'a million predictions, {a_second}':<60}{money(cost.per_million):>12}")
     page.say(f"  {'of it pods and nodes':<60}{money(cost.compute_per_million):>12}")

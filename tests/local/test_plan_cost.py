@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.plan import bill, compute, tables
+from local.plan import bill, compute, nodes, tables
 from local.plan.cost import Assumptions, Cost
 from local.plan.snapshot import Item
 
@@ -156,12 +156,38 @@ def test_spot_leaves_one_node_on_demand_and_costs_less_by_its_discount() -> None
     spot = pool("spot", "spot", weight=10, family=["m7g"], size=["large"])
     on_demand = pool("base", "on-demand", family=["m7g"], size=["large"])
     dear, cheap = cost(*workload, on_demand), cost(*workload, on_demand, spot)
-    nodes = {line.what: line for line in cheap.lines if "m7g" in line.what}
-    assert set(nodes) == {"1 m7g.large, on demand", "5 m7g.large, spot"}
-    assert nodes["5 m7g.large, spot"].monthly == pytest.approx(5 * 730 * 0.0816 * 0.4)
+    machines = {line.what: line for line in cheap.lines if "m7g" in line.what}
+    assert set(machines) == {"1 m7g.large, on demand", "5 m7g.large, spot"}
+    assert machines["5 m7g.large, spot"].monthly == pytest.approx(5 * 730 * 0.0816 * 0.4)
     assert cheap.on_demand == pytest.approx(dear.monthly)
     assert cheap.baseline == pytest.approx(dear.baseline)
     assert cheap.saving > dear.saving > 0
+    assert cheap.compute_saving == pytest.approx(1 - cheap.compute / cheap.compute_baseline)
+
+
+def test_the_on_demand_floor_is_of_the_on_demand_pool() -> None:
+    spot = pool("spot", "spot", weight=10, family=["c7i", "m7i"], size=["large"])
+    found = cost(deployment_item(), scaler(), spot, pool("base", "on-demand", family=["m7i"]))
+    assert {line.what for line in found.lines if "large" in line.what} == {
+        "1 c7i.large, spot",
+        "1 m7i.large, on demand",
+    }
+
+
+@pytest.mark.parametrize(("rule", "count"), [("DoNotSchedule", 3), ("ScheduleAnyway", 2)])
+def test_pods_that_must_spread_over_zones_need_a_node_in_each(rule: str, count: int) -> None:
+    subnets = [item("aws:ec2/subnet:Subnet", zone, {"availabilityZone": zone}) for zone in "abc"]
+    one = deployment_item(replicas=3)
+    spread = {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": rule}
+    one.inputs["spec"]["template"]["spec"]["topologySpreadConstraints"] = [spread]
+    assert nodes.fewest_nodes(stack(one, *subnets)) == count
+
+
+def test_volumes_that_a_chart_claims_are_paid() -> None:
+    claim = {"spec": {"resources": {"requests": {"storage": "50Gi"}}}}
+    chart = item("kubernetes:helm.sh/v3:Release", "c", {"chart": "x", "values": {"a": {"claim": claim}}})
+    assert monthly(chart) == pytest.approx(50 * 0.08)
+    assert list(compute.asked(chart.inputs["values"])) == []
 
 
 def test_the_pools_decide_which_node_types_are_considered() -> None:
@@ -251,4 +277,4 @@ def test_daemons_and_disks_come_with_every_node() -> None:
     found = cost(addon, machine, deployment_item(), scaler(), pool("p", "on-demand", family=["m7g"]))
     (disks,) = [line for line in found.lines if line.what == "disks of the nodes"]
     assert disks.quantity == 2 * 80
-    assert compute.daemons(stack(addon), PRICES) == (0.1, 0.05)
+    assert nodes.daemons(stack(addon), PRICES) == (0.1, 0.05)
