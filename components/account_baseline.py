@@ -12,7 +12,7 @@ import pulumi_aws as aws
 
 from components import iam, versions
 from components.base import PlatformComponent
-from components.storage import lifecycle_rules, tls_only_statement
+from components.buckets import lifecycle_rules, tls_only_statement
 
 _AGENTS: Final = ("EKS_ADDON_MANAGEMENT", "ECS_FARGATE_AGENT_MANAGEMENT", "EC2_AGENT_MANAGEMENT")
 _KEEP_TRAIL_DAYS: Final = 400

@@ -86,6 +86,8 @@ GOES_WITH_CLUSTER: Final = frozenset(
         "kubernetes:core/v1:Service",
         "kubernetes:core/v1:ServiceAccount",
         "kubernetes:elbv2.k8s.aws/v1beta1:IngressClassParams",
+        "kubernetes:monitoring.coreos.com/v1:PrometheusRule",
+        "kubernetes:monitoring.coreos.com/v1:ServiceMonitor",
         "kubernetes:networking.k8s.io/v1:IngressClass",
         "kubernetes:networking.k8s.io/v1:NetworkPolicy",
         "kubernetes:policy/v1:PodDisruptionBudget",
@@ -93,6 +95,8 @@ GOES_WITH_CLUSTER: Final = frozenset(
         "kubernetes:rbac.authorization.k8s.io/v1:ClusterRoleBinding",
         "kubernetes:rbac.authorization.k8s.io/v1:Role",
         "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding",
+        "kubernetes:secrets-store.csi.x-k8s.io/v1:SecretProviderClass",
+        "kubernetes:storage.k8s.io/v1:StorageClass",
     }
 )
 """What is gone with the cluster, and owns nothing outside it: a destroy does not delete it one by one.

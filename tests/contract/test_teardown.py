@@ -18,7 +18,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "aws:ec2/natGateway:NatGateway",
         "aws:ec2/route:Route",
         "aws:ec2/routeTableAssociation:RouteTableAssociation",
-        "aws:ec2/vpcEndpoint:VpcEndpoint",
+        "aws:ec2/vpcEndpoint:VpcEndpoint::trainserve-network-s3",
     ),
     teardown.CLUSTER: (EKS, "aws:ec2/tag:Tag"),
     teardown.FARGATE: (
@@ -58,6 +58,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     teardown.ENTRANCE: (
         "kubernetes:elbv2.k8s.aws/v1beta1:IngressClassParams",
         "kubernetes:networking.k8s.io/v1:IngressClass",
+    ),
+    teardown.MONITORING: (
+        "kubernetes:core/v1:Namespace::trainserve-prometheus-namespace",
+        "kubernetes:helm.sh/v3:Release::trainserve-prometheus-chart",
     ),
     teardown.WORKLOAD: ("kubernetes:networking.k8s.io/v1:Ingress", "kubernetes:apps/v1:Deployment"),
     teardown.RELEASES: ("aws:lambda/function:Function::trainserve-releases-release-model-function",),
@@ -129,6 +133,7 @@ ESSENTIAL = [
     (teardown.BALANCER, teardown.NODE_POOLS),
     (teardown.ENTRANCE, teardown.BALANCER),
     (teardown.WORKLOAD, teardown.ENTRANCE),
+    (teardown.MONITORING, teardown.NODE_ADDONS),
 ]
 
 
@@ -190,6 +195,12 @@ def test_every_object_in_the_cluster_is_decided_about(up: Run, stack: str) -> No
     }
     kinds = {r.type for r in up(stack).resources if r.type.startswith("kubernetes:")}
     assert kinds - GOES_WITH_CLUSTER - deleted == set()
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_prometheus_volumes_do_not_outlive_the_cluster(up: Run, stack: str) -> None:
+    namespace = up(stack).one("kubernetes:core/v1:Namespace", "trainserve-prometheus-namespace")
+    assert namespace.deleted_with == ""
 
 
 def test_a_load_balancer_service_is_deleted_by_itself() -> None:
