@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from local.plan.deployment import CriticalPath
     from local.plan.snapshot import Snapshot
+    from local.plan.tables import Durations
 
-_BOX: Final = (168.0, 54.0)
-_GAP: Final = (74.0, 22.0)
+_BOX: Final = (138.0, 72.0)
+_GAP: Final = (46.0, 18.0)
+_LETTERS: Final = 15
 _BAR: Final = 22.0
 _WIDTH: Final = 1000.0
 _LABEL: Final = 300.0
@@ -47,14 +49,21 @@ def needs(snapshot: Snapshot) -> dict[str, dict[str, int]]:
     return found
 
 
-def order(snapshot: Snapshot) -> list[str]:
-    """Components from those that come first: by the mean place of their resources in a deployment."""
-    places: dict[str, list[int]] = {}
+def order(snapshot: Snapshot, durations: Durations) -> list[str]:
+    """Components after those that they need; where two need each other, the one that is whole first."""
     items = snapshot.by_urn()
-    for place, urn in enumerate(graph.ordered(deployment.reasons(snapshot))):
-        if items[urn].kind == "resource":
-            places.setdefault(items[urn].component, []).append(place)
-    return sorted(places, key=lambda name: (sum(places[name]) / len(places[name]), name))
+    seconds = {urn: deployment.duration(item, durations) for urn, item in items.items()}
+    ends: dict[str, float] = {}
+    for urn, end in graph.longest(seconds, deployment.reasons(snapshot)).ends.items():
+        item = items[urn]
+        if item.kind == "resource":
+            ends[item.component] = max(end, ends.get(item.component, 0.0))
+    edges, found, left = needs(snapshot), list[str](), sorted(ends, key=lambda name: (ends[name], name))
+    while left:
+        ready = (name for name in left if not set(edges[name]) - set(found))
+        found.append(next(ready, left[0]))
+        left.remove(found[-1])
+    return found
 
 
 def reduced(edges: Mapping[str, Mapping[str, int]]) -> dict[str, set[str]]:
@@ -77,9 +86,9 @@ def reduced(edges: Mapping[str, Mapping[str, int]]) -> dict[str, set[str]]:
     }
 
 
-def components(snapshot: Snapshot, monthly: Mapping[str, float]) -> Markup:
+def components(snapshot: Snapshot, monthly: Mapping[str, float], durations: Durations) -> Markup:
     """Parts as boxes, from left to right in the order in which they come to be, with what they need."""
-    edges, names = needs(snapshot), order(snapshot)
+    edges, names = needs(snapshot), order(snapshot, durations)
     place = {name: index for index, name in enumerate(names)}
     # Two parts may need each other's resources: only the lines with the order are laid out and thinned.
     forward = {n: {o: c for o, c in edges[n].items() if place[o] < place[n]} for n in names}
@@ -112,7 +121,7 @@ def timeline(path: CriticalPath) -> Markup:
     for index, step in enumerate(path.steps):
         y = index * _BAR
         x = _LABEL + step.start * scale
-        name = f"{words.kind(step.type)} {words.short(step.name, step.component)}"
+        name = f"{words.clean(step.type.rpartition(':')[2])} {words.short(step.name, step.component)}"
         parts.append(
             Markup(
                 '<g><title>{}</title><text class="lane end" x="{:.1f}" y="{:.1f}">{}</text>'
@@ -163,23 +172,24 @@ def _box(at: tuple[float, float], part: Part, needed: Mapping[str, int]) -> Mark
     x, y = at
     hint = ", ".join(f"{name} ({count})" for name, count in sorted(needed.items())) or "nothing"
     name = words.clean(part.name)
-    what = words.plural(part.resources, "resource")
-    cost = f" · {words.money(part.monthly)}" if part.monthly >= 0.005 else ""
     return Markup(
         "<g><title>{} needs {}</title>"
         '<rect class="part" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" rx="9"/>'
-        '<text class="name" x="{:.0f}" y="{:.0f}">{}</text><text x="{:.0f}" y="{:.0f}">{}{}</text></g>'
+        '<text class="name" x="{:.0f}" y="{:.0f}">{}</text><text x="{:.0f}" y="{:.0f}">{}</text>'
+        '<text x="{:.0f}" y="{:.0f}">{}</text></g>'
     ).format(
         name,
         hint,
         x,
         y,
         *_BOX,
-        x + 13,
-        y + 23,
-        name if len(name) <= 21 else f"{name[:20]}…",
-        x + 13,
-        y + 41,
-        what,
-        cost,
+        x + 12,
+        y + 24,
+        name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…",
+        x + 12,
+        y + 43,
+        words.plural(part.resources, "resource"),
+        x + 12,
+        y + 61,
+        f"{words.money(part.monthly)} a month" if part.monthly >= 0.005 else "",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from local import charts
 from local.page import Tile
-from local.plan import diagram, words
+from local.plan import diagram, tables, words
 from local.templating import templates
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def render(plan: Plan) -> str:
         .render(
             plan=plan,
             tiles=tiles(plan),
-            diagram=diagram.components(plan.snapshot, monthly),
+            diagram=diagram.components(plan.snapshot, monthly, tables.durations()),
             timeline=diagram.timeline(plan.path),
             branches=branches(plan),
             monthly=monthly,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.plan import diagram, html, markdown, terminal, words
+from local.plan import diagram, html, markdown, tables, terminal, words
 from local.plan import plan as plans
 from policy.model import Finding
 
@@ -129,10 +129,10 @@ def test_the_diagram_shows_each_part_and_thins_lines_that_follow_from_others() -
     b = item("aws:s3/bucket:Bucket", "b", component="b", dependencies=(a.urn,))
     c = item("aws:iam/role:Role", "c", component="c", dependencies=(a.urn, b.urn))
     taken = stack(c, b, a)
-    assert diagram.order(taken) == ["a", "b", "c"]
+    assert diagram.order(taken, tables.durations()) == ["a", "b", "c"]
     assert diagram.needs(taken) == {"c": {"a": 1, "b": 1}, "b": {"a": 1}, "a": {}}
     assert diagram.reduced(diagram.needs(taken)) == {"c": {"b"}, "b": {"a"}, "a": set()}
-    svg = str(diagram.components(taken, {}))
+    svg = str(diagram.components(taken, {}, tables.durations()))
     assert svg.count('class="part"') == 3
     assert svg.count('class="edge"') == 2
 
@@ -141,7 +141,7 @@ def test_parts_that_need_each_other_are_drawn_all_the_same() -> None:
     a = item("aws:kms/key:Key", "a", component="a")
     b = item("aws:s3/bucket:Bucket", "b", component="b", dependencies=(a.urn,))
     late = item("aws:iam/role:Role", "late", component="a", dependencies=(b.urn,))
-    assert str(diagram.components(stack(a, b, late), {})).count('class="part"') == 2
+    assert str(diagram.components(stack(a, b, late), {}, tables.durations())).count('class="part"') == 2
 
 
 def test_an_empty_stack_can_be_shown() -> None:
