@@ -84,7 +84,7 @@ def _pools(settings: Settings) -> Iterator[str]:
             elif _ARM.fullmatch(family):
                 yield f"trainserve:{place}[{index}]: {family} is arm64, and the serving image is amd64"
     for name in pools.gpu:
-        if name in {"on-demand", "spot"}:
+        if name in {"on-demand", "spot", "standard"}:
             yield f"trainserve:nodePools.gpu.{name}: this name is taken: choose another"
 
 
