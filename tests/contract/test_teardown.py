@@ -247,6 +247,9 @@ def test_prod_keeps_what_holds_state(up: Run) -> None:
 
 
 def test_a_part_cannot_come_before_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pulumi.runtime.register_stack_transformation", lambda _: None)
+    def nothing(_: object) -> None:
+        return
+
+    monkeypatch.setattr("pulumi.runtime.register_stack_transformation", nothing)
     with pytest.raises(ValueError, match="Karpenter is made before Karpenter's CRDs, but"):
         Order().before(teardown.KARPENTER)
