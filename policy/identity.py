@@ -14,9 +14,11 @@ _IDENTITY_POLICIES: Final = (
     "aws:iam/userPolicy:UserPolicy",
     "aws:iam/groupPolicy:GroupPolicy",
 )
-_WITHOUT_RESOURCE: Final = (
+WITHOUT_RESOURCE: Final = (
     "acm:DescribeCertificate",
     "acm:ListCertificates",
+    "cloudwatch:GetMetricData",
+    "cloudwatch:ListMetrics",
     "cloudwatch:PutMetricData",
     "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",
@@ -69,8 +71,9 @@ def _actions(subject: Subject) -> Iterable[str]:
                 yield f"{_name(statement)} allows {action}"
 
 
-def _nameable(action: str) -> bool:
-    return not any(fnmatchcase(action, pattern) for pattern in _WITHOUT_RESOURCE)
+def without_resource(action: str) -> bool:
+    """Whether this action may stand for every resource."""
+    return any(fnmatchcase(action, pattern) for pattern in WITHOUT_RESOURCE)
 
 
 @each(*_IDENTITY_POLICIES)
@@ -78,14 +81,14 @@ def _resources(subject: Subject) -> Iterable[str]:
     for statement in allowing(subject):
         if "NotResource" in statement:
             yield f"{_name(statement)} allows every resource but a list (NotResource)"
-        if "*" not in listed(statement.get("Resource")) or _bound_by_tag(statement):
+        if "*" not in listed(statement.get("Resource")) or bound_by_tag(statement):
             continue
         for action in listed(statement.get("Action")):
-            if _nameable(str(action)):
+            if not without_resource(str(action)):
                 yield f"{_name(statement)} allows {action} on every resource"
 
 
-def _bound_by_tag(statement: Mapping[str, Any]) -> bool:
+def bound_by_tag(statement: Mapping[str, Any]) -> bool:
     """Whether a condition narrows the statement to resources, or requests, with a certain tag."""
     conditions: Mapping[str, Any] = statement.get("Condition", {})
     keys = [str(key) for operator in conditions.values() for key in operator]
