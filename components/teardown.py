@@ -149,6 +149,14 @@ class Order:
         return found
 
 
+def behind(value: pulumi.Input[str], resources: Sequence[pulumi.Resource]) -> pulumi.Output[str]:
+    """The value, as an input that these resources come before.
+
+    What a remote component makes waits for what its inputs wait for, not for what the component does.
+    """
+    return pulumi.Output.all(value, *(resource.urn for resource in resources)).apply(lambda known: known[0])
+
+
 def goes_with(type_: str, props: Mapping[str, Any]) -> bool:
     """Whether the cluster takes an object of this type, with these properties, along when it goes."""
     if OWNS in ((props.get("metadata") or {}).get("annotations") or {}):
