@@ -281,3 +281,20 @@ RIGHT: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", RIGHT, ids=[next(iter(changes)) for changes in RIGHT])
 def test_a_right_setting_is_taken(changes: dict[str, Any]) -> None:
     parse(changed("dev", changes), stack="dev", region="us-east-1")
+
+
+def test_the_staging_file_of_the_docs_is_right() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = text.partition("# Pulumi.staging.yaml\n")[2].partition("```")[0]
+    config = yaml.safe_load(block)["config"]
+    sections = {k.removeprefix("trainserve:"): v for k, v in config.items() if k.startswith("trainserve:")}
+    settings = parse(sections, stack="staging", region=config["aws:region"])
+    assert not settings.environment.production
+
+
+def test_the_gpu_pools_of_the_docs_are_right() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = text.partition("```yaml\ntrainserve:nodePools:\n")[2].partition("```")[0]
+    pools = yaml.safe_load("nodePools:\n" + block)["nodePools"]
+    settings = parse(changed("dev", {"nodePools": pools}), stack="dev", region="us-east-1")
+    assert set(settings.node_pools.gpu) == {"whole", "slices", "parts"}
