@@ -1,7 +1,6 @@
 """A small program with one of most things that the engine has to handle."""
 
 import os
-import sys
 
 import pulumi
 import pulumi_aws as aws
@@ -22,7 +21,7 @@ match os.environ.get("SMALL_MODE", ""):
         aws.s3.Bucket("same")
         aws.s3.Bucket("same")
     case "prints":
-        sys.stdout.write("hello from the program\n")
+        print("hello from the program")  # noqa: T201
     case _:
         pass
 
