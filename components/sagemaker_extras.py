@@ -81,7 +81,7 @@ class SageMakerExtras(PlatformComponent):
                 "training_job_early_stopping_type": "Auto",
                 "objective": {
                     "type": "Maximize" if metric in _GREATER else "Minimize",
-                    "metric_name": f"challenger_{metric}",
+                    "metric_name": f"challenger:{metric}",
                 },
                 "resource_limits": {
                     "max_number_of_training_jobs": tuning.max_jobs,

@@ -84,7 +84,7 @@ def tls(secure: str) -> str:
     return policy(Effect="Deny", Principal="*", Condition={"Bool": {"aws:SecureTransport": secure}})
 
 
-BLOCKED = dict.fromkeys(
+BLOCKED: dict[str, Any] = dict.fromkeys(
     ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"), True
 )
 EBS = {"deviceName": "/dev/xvda", "ebs": {"encrypted": True}}
