@@ -48,6 +48,7 @@ EDGES: Final = (
     Edge(part=CLUSTER_DNS, needs=FARGATE, why="its pods run there"),
     Edge(part=KARPENTER_RIGHTS, needs=CLUSTER, why="they trust the cluster's identity provider"),
     Edge(part=KARPENTER_CRDS, needs=CLUSTER, why="they are objects in it"),
+    Edge(part=KARPENTER_CRDS, needs=ROUTES, why="objects go while the cluster is whole and reachable"),
     Edge(part=KARPENTER, needs=KARPENTER_CRDS, why="deleting a CRD deletes every NodePool at once"),
     Edge(part=KARPENTER, needs=KARPENTER_RIGHTS, why="without them it can end no instance"),
     Edge(part=KARPENTER, needs=FARGATE, why="its pods run there"),
