@@ -24,7 +24,11 @@ BLOCK = re.compile(r"^constraint-dependencies = \[\n.*?^\]\n", re.MULTILINE | re
 def uv(*arguments: str) -> str:
     """Run uv at the project's root and return what it prints."""
     return subprocess.run(
-        [os.environ.get("UV", "uv"), *arguments], cwd=PYPROJECT.parent, check=True, stdout=subprocess.PIPE, text=True
+        [os.environ.get("UV", "uv"), *arguments],
+        cwd=PYPROJECT.parent,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
 
 

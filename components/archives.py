@@ -102,7 +102,7 @@ def function_files(package: str, *, with_bundle: bool, root: Path = ROOT) -> dic
     files = source_files(functions / package, package) | source_files(functions / "common", "common")
     if with_bundle:
         bundle = root / "training" / "bundle"
-        for name in ("__init__.py", "decode.py", "format.py"):
+        for name in BUNDLE_FORMAT:
             files[f"bundle/{name}"] = bundle / name
     return files
 

@@ -51,36 +51,8 @@ class Bootstrap(PlatformComponent):
         self._args = args
         files = datasets.bootstrap_files(args.root, args.files)
         identity = datasets.bootstrap_hash(args.model, files)
-        uploaded = [
-            aws.s3.BucketObjectv2(
-                f"{name}-{file.name}",
-                bucket=args.data_bucket,
-                key=file.key(args.model),
-                source=pulumi.FileAsset(str(file.path)),
-                opts=self.child(),
-            )
-            for file in files
-        ]
-        bucket = pulumi.Output.from_input(args.data_bucket)
-        manifest = self._document(
-            "manifest",
-            f"{names.DATASETS}{args.model}/{identity}.json",
-            bucket.apply(lambda b: _json(datasets.manifest(args.model, files, b))),
-        )
-        listing = self._document(
-            "listing",
-            f"{names.DATASETS}{args.model}/{identity}.sagemaker.json",
-            bucket.apply(lambda b: _json(datasets.sagemaker_manifest(args.model, files, b))),
-        )
-        request: dict[str, Any] = {
-            **args.template,
-            "HyperParameters": {
-                **args.template["HyperParameters"],
-                "dataset_hash": identity,
-                "manifest_uri": self._uri(manifest),
-            },
-            "InputDataConfig": [train_channel(self._uri(listing))],
-        }
+        uploaded = [self._upload(file) for file in files]
+        request = self._request(files, identity)
         # The request as an object: every change of it gives the object a new version, whose id no other
         # object ever has. So the job's name is new exactly when the job must be replaced, and also after a
         # destroy, when S3 gives the same content another version: names of jobs are never reusable.
@@ -88,6 +60,7 @@ class Bootstrap(PlatformComponent):
             "request",
             f"{names.BOOTSTRAP}{args.model}.json",
             pulumi.Output.json_dumps(request, sort_keys=True, indent=1),
+            keep=False,
         )
         self.job_name = written.version_id.apply(
             lambda version: bootstrap_job_name(args.stack, args.model, identity, version)
@@ -102,14 +75,52 @@ class Bootstrap(PlatformComponent):
         )
         self.finish("job_name")
 
-    def _document(self, label: str, key: str, content: pulumi.Output[str]) -> aws.s3.BucketObjectv2:
+    def _upload(self, file: datasets.BootstrapFile) -> aws.s3.BucketObjectv2:
+        return aws.s3.BucketObjectv2(
+            f"{self._name}-{file.name}",
+            bucket=self._args.data_bucket,
+            key=file.key(self._args.model),
+            source=pulumi.FileAsset(str(file.path)),
+            # Later data sets extend this one: it stays when the setting names other files.
+            opts=self.child(retain_on_delete=True),
+        )
+
+    def _request(self, files: Sequence[datasets.BootstrapFile], identity: str) -> dict[str, Any]:
+        """The job's request, without its name, and the manifests that it refers to."""
+        model, template = self._args.model, self._args.template
+        bucket = pulumi.Output.from_input(self._args.data_bucket)
+        manifest = self._document(
+            f"manifest-{identity[:8]}",
+            f"{names.DATASETS}{model}/{identity}.json",
+            bucket.apply(lambda b: _json(datasets.manifest(model, files, b))),
+            keep=True,
+        )
+        listing = self._document(
+            f"listing-{identity[:8]}",
+            f"{names.DATASETS}{model}/{identity}.sagemaker.json",
+            bucket.apply(lambda b: _json(datasets.sagemaker_manifest(model, files, b))),
+            keep=True,
+        )
+        return {
+            **template,
+            "HyperParameters": {
+                **template["HyperParameters"],
+                "dataset_hash": identity,
+                "manifest_uri": self._uri(manifest),
+            },
+            "InputDataConfig": [train_channel(self._uri(listing))],
+        }
+
+    def _document(
+        self, label: str, key: str, content: pulumi.Output[str], *, keep: bool
+    ) -> aws.s3.BucketObjectv2:
         return aws.s3.BucketObjectv2(
             f"{self._name}-{label}",
             bucket=self._args.artifact_bucket,
             key=key,
             content=content,
             content_type="application/json",
-            opts=self.child(),
+            opts=self.child(retain_on_delete=keep),
         )
 
     def _own_checkpoints(self, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _by_type(schema: Schema, root: Schema) -> str:
     if kind == "boolean":
         return "true or false"
     if kind == "array":
-        return f"a list of {_count(schema)}{accepted(schema.get('items', {}), root)}"
+        return f"a list{_count(schema)}, each {accepted(schema.get('items', {}), root)}"
     if kind == "object" and "properties" in schema:
         return f"a section with {', '.join(sorted(schema['properties']))}"
     if kind == "object":
@@ -179,4 +179,4 @@ def _range(schema: Schema) -> str:
 
 def _count(schema: Schema) -> str:
     low, high = schema.get("minItems"), schema.get("maxItems")
-    return f"{low} to {high}: " if low is not None and high is not None else ""
+    return f" of {low} to {high}" if low is not None and high is not None else ""

@@ -92,11 +92,7 @@ class PythonFunction(PlatformComponent):
     @staticmethod
     def _base_statements(args: PythonFunctionArgs, logs: aws.cloudwatch.LogGroup) -> list[iam.Statement]:
         statements = [
-            iam.Statement(
-                sid="WriteLogs",
-                actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-                resources=[pulumi.Output.concat(logs.arn, ":*")],
-            ),
+            iam.write_logs(logs.arn),
             iam.use_key("UseKey", args.key_arn),
         ]
         if args.subnet_ids:

@@ -138,13 +138,21 @@ def write_objects(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> St
     )
 
 
-def list_bucket(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> Statement:
-    """Listing keys under some prefixes of one bucket."""
+def list_bucket(sid: str, bucket_arn: pulumi.Input[str]) -> Statement:
+    """Listing one bucket's keys.
+
+    Not narrowed to prefixes: S3 says "not there" (404) instead of "not allowed" only to who may list, and a
+    condition on the prefix is never met when an object is read.
+    """
+    return Statement(sid=sid, actions=["s3:ListBucket", "s3:ListBucketVersions"], resources=[bucket_arn])
+
+
+def write_logs(log_group_arn: pulumi.Input[str]) -> Statement:
+    """Writing to one log group that exists."""
     return Statement(
-        sid=sid,
-        actions=["s3:ListBucket", "s3:ListBucketVersions"],
-        resources=[bucket_arn],
-        conditions={"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
+        sid="WriteLogs",
+        actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+        resources=[pulumi.Output.concat(log_group_arn, ":*")],
     )
 
 

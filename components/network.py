@@ -64,7 +64,7 @@ def _three(networks: Sequence[ipaddress.IPv4Network]) -> tuple[str, str, str]:
 
 
 class Network(PlatformComponent):
-    """A VPC with private subnets that reach out through NAT, public ones, and intra ones that cannot."""
+    """A VPC: private subnets that reach out once `ready`, public ones, and intra ones that reach nothing."""
 
     TYPE = "trainserve:network:Network"
     vpc_id: pulumi.Output[str]
@@ -73,12 +73,14 @@ class Network(PlatformComponent):
     intra_subnet_ids: list[pulumi.Output[str]]
     ways_out: list[pulumi.Resource]
     """What a private subnet reaches AWS by; nodes that lose it can no longer be drained."""
+    ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
         self._name = name
         self._args = args
         self.ways_out = []
+        self.ready = []
         vpc = aws.ec2.Vpc(
             f"{name}-vpc",
             cidr_block=args.cidr,
@@ -196,6 +198,7 @@ class Network(PlatformComponent):
                 opts=self.child(),
             )
             self.ways_out.append(route)
+            self.ready.append(route)
         return table
 
     def _associate(self, kind: str, zone: str, subnet: aws.ec2.Subnet, table: aws.ec2.RouteTable) -> None:
@@ -203,6 +206,7 @@ class Network(PlatformComponent):
             f"{self._name}-{kind}-{zone[-1]}", subnet_id=subnet.id, route_table_id=table.id, opts=self.child()
         )
         self.ways_out.append(association)
+        self.ready.append(association)
 
     def _gateway_endpoints(self, tables: Sequence[aws.ec2.RouteTable]) -> None:
         """Free of charge, and image layers and training data come this way rather than through NAT."""

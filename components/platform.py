@@ -447,9 +447,10 @@ class Platform(PlatformComponent):
         """Starts the first build and trainings, once everything that reacts to their end is there."""
         configs = [self._configure(model) for model in self._stack.settings.models]
         # A build's end is an event that the release function answers; the cluster may still be coming.
-        self._registry.start_build(after=[*self._releases.ready, *configs])
+        self._registry.start_build(after=[*self._network.ready, *self._releases.ready, *configs])
         everything: list[pulumi.Resource] = [
             *configs,
+            *self._network.ready,
             *self._training.ready,
             *self._retraining.ready,
             *self._releases.ready,

@@ -96,18 +96,7 @@ class Registry(PlatformComponent):
         policy = aws.iam.RolePolicy(
             f"{name}-build-policy",
             role=role.id,
-            policy=iam.document(
-                iam.Statement(
-                    sid="WriteLogs",
-                    actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-                    resources=[pulumi.Output.concat(logs.arn, ":*")],
-                ),
-                iam.read_objects("ReadSource", args.artifact_bucket_arn, names.SOURCES),
-                iam.use_key("UseKey", args.key_arn),
-                registry_login(),
-                push_images("PushImage", repository.arn),
-                iam.Statement(sid="FindImage", actions=["ecr:DescribeImages"], resources=[repository.arn]),
-            ),
+            policy=iam.document(*build_statements(args, repository.arn, logs.arn)),
             opts=self.child(),
         )
         project = aws.codebuild.Project(
@@ -149,9 +138,7 @@ class Registry(PlatformComponent):
                     iam.Statement(
                         sid="StartBuild", actions=["codebuild:StartBuild"], resources=[self._project.arn]
                     ),
-                    iam.Statement(
-                        sid="FindImage", actions=["ecr:DescribeImages"], resources=[repository.arn]
-                    ),
+                    find_images(repository.arn),
                 ],
                 key_arn=args.key_arn,
                 log_retention_days=args.log_retention_days,
@@ -177,6 +164,20 @@ class Registry(PlatformComponent):
             triggers={"source": self.server_tag},
             opts=self.child(depends_on=[*self._starter.ready, self._project_policy, *after]),
         )
+
+
+def build_statements(
+    args: RegistryArgs, repository_arn: pulumi.Input[str], log_group_arn: pulumi.Input[str]
+) -> list[iam.Statement]:
+    """What a build may do: read its source, push its image, write its log."""
+    return [
+        iam.write_logs(log_group_arn),
+        iam.read_objects("ReadSource", args.artifact_bucket_arn, names.SOURCES),
+        iam.use_key("UseKey", args.key_arn),
+        registry_login(),
+        push_images("PushImage", repository_arn),
+        find_images(repository_arn),
+    ]
 
 
 def lifecycle_policy(keep_images: int) -> str:
@@ -230,6 +231,11 @@ def lifecycle_policy(keep_images: int) -> str:
 def registry_login() -> iam.Statement:
     """Getting a token for the account's registry: an action without a resource."""
     return iam.Statement(sid="RegistryLogin", actions=["ecr:GetAuthorizationToken"], resources=["*"])
+
+
+def find_images(repository_arn: pulumi.Input[str]) -> iam.Statement:
+    """Asking which images one repository has."""
+    return iam.Statement(sid="FindImage", actions=["ecr:DescribeImages"], resources=[repository_arn])
 
 
 def push_images(sid: str, repository_arn: pulumi.Input[str]) -> iam.Statement:

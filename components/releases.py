@@ -160,19 +160,7 @@ class Releases(PlatformComponent):
             opts=self.child(),
         )
         queue_alarm(self, f"{name}-undelivered-alarm", undelivered, args.alarm_topic_arn)
-        role = aws.iam.Role(
-            f"{name}-rules-role",
-            assume_role_policy=iam.assume_role("events", args.account_id),
-            opts=self.child(),
-        )
-        policy = aws.iam.RolePolicy(
-            f"{name}-rules-policy",
-            role=role.id,
-            policy=iam.document(
-                iam.Statement(sid="Start", actions=["states:StartExecution"], resources=[machine.arn])
-            ),
-            opts=self.child(),
-        )
+        role, policy = self._rules_role(machine)
         builds = pulumi.Output.from_input(args.project_name).apply(
             lambda project: json.dumps(build_pattern(project), sort_keys=True)
         )
@@ -203,6 +191,22 @@ class Releases(PlatformComponent):
             opts=self.child(),
         )
         return ready
+
+    def _rules_role(self, machine: aws.sfn.StateMachine) -> tuple[aws.iam.Role, aws.iam.RolePolicy]:
+        role = aws.iam.Role(
+            f"{self._name}-rules-role",
+            assume_role_policy=iam.assume_role("events", self._args.account_id),
+            opts=self.child(),
+        )
+        policy = aws.iam.RolePolicy(
+            f"{self._name}-rules-policy",
+            role=role.id,
+            policy=iam.document(
+                iam.Statement(sid="Start", actions=["states:StartExecution"], resources=[machine.arn])
+            ),
+            opts=self.child(),
+        )
+        return role, policy
 
 
 def definition(function_arn: str, root: Path = ROOT) -> str:
@@ -245,9 +249,7 @@ def release_statements(args: ReleasesArgs) -> list[iam.Statement]:
         for model in args.package_group_arns
     ]
     return [
-        iam.list_bucket(
-            "ListArtifacts", args.artifact_bucket_arn, names.CONFIG, names.DATASETS, names.TRAINING_OUTPUT
-        ),
+        iam.list_bucket("ListArtifacts", args.artifact_bucket_arn),
         iam.read_objects(
             "ReadArtifacts", args.artifact_bucket_arn, names.CONFIG, names.DATASETS, names.TRAINING_OUTPUT
         ),

@@ -69,8 +69,28 @@ class Retraining(PlatformComponent):
             ),
             opts=self.child(),
         )
-        function = PythonFunction(
-            f"{name}-start-training",
+        function = self._function(queue)
+        mapping = aws.lambda_.EventSourceMapping(
+            f"{name}-from-queue",
+            event_source_arn=queue.arn,
+            function_name=function.arn,
+            batch_size=10,
+            function_response_types=["ReportBatchItemFailures"],
+            opts=self.child(depends_on=function.ready),
+        )
+        rules = [self._uploads(model, queue, undelivered) for model in args.models]
+        allowed = self._allow_rules(queue, undelivered, [rule.arn for rule, _ in rules])
+        self._drift_schedule()
+        self.queue_url, self.queue_arn = queue.url, queue.arn
+        self.queue_names = {"uploads": queue.name, "failed": dead.name, "undelivered": undelivered.name}
+        self.function_name = function.function_name
+        self.ready = [mapping, *allowed, *(target for _, target in rules)]
+        self.finish("queue_url", "queue_arn")
+
+    def _function(self, queue: aws.sqs.Queue) -> PythonFunction:
+        args = self._args
+        return PythonFunction(
+            f"{self._name}-start-training",
             PythonFunctionArgs(
                 package="start_training",
                 region=args.region,
@@ -88,22 +108,6 @@ class Retraining(PlatformComponent):
             ),
             opts=self.child(),
         )
-        mapping = aws.lambda_.EventSourceMapping(
-            f"{name}-from-queue",
-            event_source_arn=queue.arn,
-            function_name=function.arn,
-            batch_size=10,
-            function_response_types=["ReportBatchItemFailures"],
-            opts=self.child(depends_on=function.ready),
-        )
-        rules = [self._uploads(model, queue, undelivered) for model in args.models]
-        allowed = self._allow_rules(queue, undelivered, [rule.arn for rule, _ in rules])
-        self._drift_schedule()
-        self.queue_url, self.queue_arn = queue.url, queue.arn
-        self.queue_names = {"uploads": queue.name, "failed": dead.name, "undelivered": undelivered.name}
-        self.function_name = function.function_name
-        self.ready = [mapping, *allowed, *(target for _, target in rules)]
-        self.finish("queue_url", "queue_arn")
 
     def _dead_letters(self, label: str, *, fifo: bool) -> aws.sqs.Queue:
         queue = aws.sqs.Queue(
@@ -218,10 +222,10 @@ def start_training_statements(args: RetrainingArgs, queue_arn: pulumi.Input[str]
         "StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}
     }
     return [
-        iam.list_bucket("ListData", args.data_bucket_arn, names.INCOMING, names.OBJECTS),
+        iam.list_bucket("ListData", args.data_bucket_arn),
         iam.read_objects("ReadData", args.data_bucket_arn, names.INCOMING, names.OBJECTS),
         iam.write_objects("KeepData", args.data_bucket_arn, names.OBJECTS),
-        iam.list_bucket("ListArtifacts", args.artifact_bucket_arn, names.CONFIG, names.DATASETS),
+        iam.list_bucket("ListArtifacts", args.artifact_bucket_arn),
         iam.read_objects("ReadArtifacts", args.artifact_bucket_arn, names.CONFIG, names.DATASETS),
         iam.write_objects("WriteManifests", args.artifact_bucket_arn, names.DATASETS),
         state_statement(args.state_table_arn, delete=False),

@@ -98,7 +98,7 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
     """What a training job may do: read its data, code and champion, write its model and logs."""
     return [
         iam.read_objects("ReadData", args.data_bucket_arn, names.OBJECTS, names.BOOTSTRAP),
-        iam.list_bucket("ListData", args.data_bucket_arn, names.OBJECTS, names.BOOTSTRAP),
+        iam.list_bucket("ListData", args.data_bucket_arn),
         iam.read_objects(
             "ReadArtifacts",
             args.artifact_bucket_arn,
@@ -107,14 +107,7 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
             names.TRAINING_OUTPUT,
             names.CHECKPOINTS,
         ),
-        iam.list_bucket(
-            "ListArtifacts",
-            args.artifact_bucket_arn,
-            names.DATASETS,
-            names.SOURCES,
-            names.TRAINING_OUTPUT,
-            names.CHECKPOINTS,
-        ),
+        iam.list_bucket("ListArtifacts", args.artifact_bucket_arn),
         iam.write_objects("WriteModel", args.artifact_bucket_arn, names.TRAINING_OUTPUT, names.CHECKPOINTS),
         iam.use_key("UseKey", args.key_arn),
         iam.Statement(
@@ -152,7 +145,7 @@ def monitor_statements(args: TrainingArgs) -> list[iam.Statement]:
         return []
     return [
         iam.read_objects("ReadCaptures", args.data_bucket_arn, names.CAPTURES),
-        iam.list_bucket("ListCaptures", args.data_bucket_arn, names.CAPTURES),
+        iam.list_bucket("ListCaptures", args.data_bucket_arn),
         iam.write_objects("WriteFindings", args.artifact_bucket_arn, names.MONITORING),
     ]
 

@@ -257,9 +257,6 @@ def volumes(args: WorkloadArgs) -> dict[str, k8s.core.v1.VolumeArgsDict]:
 def pod_spec(args: WorkloadArgs, labels: dict[str, str]) -> k8s.core.v1.PodSpecArgsDict:
     """The pod: non-root, read-only, without privileges or a token, drained before it stops."""
     settings, mounted = args.settings, volumes(args)
-    grpc: list[k8s.core.v1.ContainerPortArgsDict] = (
-        [] if settings.grpc_port is None else [{"name": "grpc", "container_port": settings.grpc_port}]
-    )
     return {
         "service_account_name": names.CONTAINER,
         "automount_service_account_token": False,
@@ -273,47 +270,56 @@ def pod_spec(args: WorkloadArgs, labels: dict[str, str]) -> k8s.core.v1.PodSpecA
             "fs_group": USER,
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
-        "containers": [
-            {
-                "name": names.CONTAINER,
-                "image": args.image,
-                "ports": [{"name": "http", "container_port": names.PORT}, *grpc],
-                "env": [{"name": key, "value": value} for key, value in environment(args, labels).items()],
-                "resources": {
-                    "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
-                    "limits": {"cpu": settings.cpu_limit, "memory": settings.memory_limit},
-                },
-                "security_context": {
-                    "allow_privilege_escalation": False,
-                    "read_only_root_filesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                # Ready means: it has reproduced its golden predictions. Alive means only that it answers,
-                # for a server without a model is as it should be.
-                "readiness_probe": {
-                    "http_get": {"path": "/ping", "port": names.PORT},
-                    "period_seconds": 1,
-                    "timeout_seconds": 1,
-                    "failure_threshold": 3,
-                },
-                "liveness_probe": {
-                    "tcp_socket": {"port": names.PORT},
-                    "period_seconds": 10,
-                    "timeout_seconds": 2,
-                    "failure_threshold": 3,
-                },
-                "startup_probe": {
-                    "tcp_socket": {"port": names.PORT},
-                    "period_seconds": 1,
-                    "failure_threshold": 60,
-                },
-                # Time for all that send requests to learn that this pod goes, before it takes none.
-                "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
-                "volume_mounts": [
-                    {"name": volume["name"], "mount_path": path, "read_only": "csi" in volume}
-                    for path, volume in mounted.items()
-                ],
-            }
-        ],
+        "containers": [container_spec(args, labels, mounted)],
         "volumes": list(mounted.values()),
+    }
+
+
+def container_spec(
+    args: WorkloadArgs, labels: dict[str, str], mounted: dict[str, k8s.core.v1.VolumeArgsDict]
+) -> k8s.core.v1.ContainerArgsDict:
+    """The server, and how one sees whether it lives and can answer."""
+    settings = args.settings
+    grpc: list[k8s.core.v1.ContainerPortArgsDict] = (
+        [] if settings.grpc_port is None else [{"name": "grpc", "container_port": settings.grpc_port}]
+    )
+    return {
+        "name": names.CONTAINER,
+        "image": args.image,
+        "ports": [{"name": "http", "container_port": names.PORT}, *grpc],
+        "env": [{"name": key, "value": value} for key, value in environment(args, labels).items()],
+        "resources": {
+            "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
+            "limits": {"cpu": settings.cpu_limit, "memory": settings.memory_limit},
+        },
+        "security_context": {
+            "allow_privilege_escalation": False,
+            "read_only_root_filesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # Ready means: it has reproduced its golden predictions. Alive means only that it answers,
+        # for a server without a model is as it should be.
+        "readiness_probe": {
+            "http_get": {"path": "/ping", "port": names.PORT},
+            "period_seconds": 1,
+            "timeout_seconds": 1,
+            "failure_threshold": 3,
+        },
+        "liveness_probe": {
+            "tcp_socket": {"port": names.PORT},
+            "period_seconds": 10,
+            "timeout_seconds": 2,
+            "failure_threshold": 3,
+        },
+        "startup_probe": {
+            "tcp_socket": {"port": names.PORT},
+            "period_seconds": 1,
+            "failure_threshold": 60,
+        },
+        # Time for all that send requests to learn that this pod goes, before it takes none.
+        "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
+        "volume_mounts": [
+            {"name": volume["name"], "mount_path": path, "read_only": "csi" in volume}
+            for path, volume in mounted.items()
+        ],
     }

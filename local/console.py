@@ -29,20 +29,19 @@ class Steps:
         self._finish(done=True)
         self._number += 1
         self._title, self._started = f"{self._number}. {text}", time.monotonic()
+        self.console.print(Text(self._title, style="bold"))
         if self.console.is_terminal:
-            self._status = self.console.status(Text(self._title, style="bold"))
+            self._status = self.console.status("")
             self._status.start()
-        else:
-            self.console.print(self._title, markup=False)
 
     def note(self, text: str) -> None:
         """A line within the step."""
         self.console.print(f"     {text}", markup=False, style="dim" if self.console.is_terminal else None)
 
     def live(self, text: str) -> None:
-        """Show what goes on this moment beside the step's title; nothing where nobody looks on."""
+        """Show what goes on this moment beside the spinner; nothing where nobody looks on."""
         if self._status is not None:
-            self._status.update(Text.assemble((self._title, "bold"), f"  {text}"))
+            self._status.update(Text(text, style="dim"))
 
     def close(self, *, done: bool = True) -> None:
         """End the last step; `done` says whether it did what it should."""
@@ -62,6 +61,6 @@ class Steps:
             self._status = None
         if self._title and self.console.is_terminal:
             mark, style = ("✓", "green") if done else ("✗", "red")
-            took = f"  {time.monotonic() - self._started:.1f} s"
-            self.console.print(Text.assemble((f"{mark} ", style), (self._title, "bold"), (took, "dim")))
+            took = f"{time.monotonic() - self._started:.1f} s"
+            self.console.print(Text.assemble((f"   {mark} ", style), (took, "dim")))
         self._title = ""

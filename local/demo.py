@@ -13,6 +13,7 @@ from rich.console import Console
 from local import findings, flights, report, summary
 from local.console import Steps
 from local.errors import ChildError, LocalError
+from local.signals import ignore_deaths
 from local.story import BOOTSTRAP_MONTHS, DemoOptions, Story, data_folder
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def run(session: LocalSession, options: DemoOptions) -> int:
         try:
             story.tell()
         except Exception as error:  # noqa: BLE001  # whatever it was, the report says so
+            ignore_deaths()
             problems.append(_explain(session, story, error))
+        ignore_deaths()
         if story.load is not None:
             story.load.stop()
     except BaseException:
@@ -59,11 +62,12 @@ def run(session: LocalSession, options: DemoOptions) -> int:
             story.load.kill()
         raise
     folder = session.options.project / "reports" / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
     found = findings.build(session, story, started, problems)
     _, html = report.write(found, folder)
-    if not found.ok:
-        _keep_logs(session, folder / "logs")
     summary.show(console.console, found, html)
+    if not found.ok and _keep_logs(session, folder / "logs"):
+        console.console.print(f"Logs:   {(folder / 'logs').resolve().as_uri()}", markup=False)
     return 0 if found.ok else 1
 
 
@@ -90,13 +94,13 @@ def _explain(session: LocalSession, story: Story, error: Exception) -> str:
     return f"{step}: {type(error).__name__}: {error}"
 
 
-def _keep_logs(session: LocalSession, folder: Path) -> None:
-    """Copy the processes' logs to where they outlive the session."""
+def _keep_logs(session: LocalSession, folder: Path) -> bool:
+    """Copy the processes' logs to where they outlive the session; False if there are none."""
     try:
-        run_dir = session.run_dir
+        logs = list(session.run_dir.glob("*.log"))
     except LocalError:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for log in run_dir.glob("*.log"):
+        return False
+    for log in logs:
+        folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(log, folder / log.name)
+    return bool(logs)

@@ -37,7 +37,7 @@ SIMULATED: tuple[tuple[str, str], ...] = (
     ),
     (
         "CodeBuild",
-        "An image of the sources that the Dockerfile copies, no base system; pods use .venv-serving.",
+        "An image of the sources that the Dockerfile copies, no system; pods run in an environment here.",
     ),
     ("ECR", "An OCI registry that stores and serves real layers by digest; no scanning, no lifecycle rules."),
     ("EKS", "The Kubernetes calls that are made here, with authentication and RBAC; pods are processes."),

@@ -63,7 +63,8 @@ class Load:
         self._take()
         if (code := self._process.poll()) is not None:
             said = self._log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise LocalError(f"the traffic generator ended by itself (status {code}): {' '.join(said)}")
+            words = f": {' '.join(said)}" if said else ""
+            raise LocalError(f"the traffic generator ended by itself (status {code}){words}")
 
     def first(self, version: str) -> float | None:
         """When the first prediction by a model version was there, seconds since the epoch."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from local.session import LocalSession
@@ -88,12 +88,6 @@ class Looks:
     def job(self, name: str) -> dict[str, Any]:
         """DescribeTrainingJob."""
         return self._session.client("sagemaker").describe_training_job(TrainingJobName=name)
-
-    def trained(self, name: str) -> tuple[float, float] | None:
-        """When a job began and ended to train, as SageMaker says."""
-        found = self.job(name)
-        start, end = found.get("TrainingStartTime"), found.get("TrainingEndTime")
-        return (start.timestamp(), end.timestamp()) if start and end else None
 
     def package(self, arn: str) -> dict[str, Any]:
         """DescribeModelPackage."""
@@ -215,8 +209,3 @@ def _serving(status: int, headers: Any) -> Serving:  # noqa: ANN401  # an email.
     return Serving(
         status=status, version=headers.get("X-Model-Version", ""), digest=headers.get("X-Model-Digest", "")
     )
-
-
-def words(pairs: Iterator[tuple[str, float]]) -> str:
-    """Metrics in a line: auc 0.9132, logloss 0.2711."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in pairs)

@@ -54,6 +54,14 @@ class DemoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a training job ended, and when it trained."""
+
+    status: str
+    training: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     """A job that the story followed, and the record of what became of it."""
 
@@ -168,7 +176,7 @@ class Story:
         self._released(trained)
         version = str(pieces(trained.record, "bundle", "version"))
         load = self._traffic()
-        first = self._until(lambda: load.first(version), f"a prediction by {version}", _ANSWERS_S)
+        first = self._until(lambda: load.first(version), "the new model's first prediction", _ANSWERS_S)
         self._in_service(trained.record)
         self.trained[-1] = replace(trained, first_prediction=first)
         training = trained.training[1] - trained.training[0] if trained.training else 0.0
@@ -180,18 +188,16 @@ class Story:
         before, pods = self.looks.champion(), self.looks.pods()
         bad = flights.write_malformed(self._month(APRIL), self._session.run_dir / MALFORMED)
         key, uploaded, job = self._upload(bad)
-        record, status = self._settled(job)
-        training = self.looks.trained(job)
+        ended, record = self._ended(job), self._settled(job)
         reason = self.looks.refusals().get(key, "")
         self.refusals.append(
-            Refusal(upload=bad.name, job=job, reason=reason, uploaded=uploaded, training=training)
+            Refusal(upload=bad.name, job=job, reason=reason, uploaded=uploaded, training=ended.training)
         )
-        self._expect(status == "Failed", f"job {job} was to fail, but is {status}")
+        self._expect(ended.status == "Failed", f"job {job} was to fail, but is {ended.status}")
         self._expect(
             record["outcome"] == "refused", f"its release was to be refused, but is {record['outcome']}"
         )
         self._expect(bool(reason), f"no record says why {key} was refused")
-        self._say(f"training job {job}: {status}")
         self._say(f"refused {key}: {reason}")
         after, ping = self.looks.champion(), self.looks.ping()
         self._expect(after["version"] == before["version"], f"the champion changed to {after['version']}")
@@ -225,30 +231,32 @@ class Story:
         self._say(f"uploaded {file.name}, {file.stat().st_size / 1e6:.1f} MB, to {key}")
         job = self._until(
             lambda: next((job for job in self.looks.jobs() if job not in known), None),
-            "the training job that the upload's event starts",
+            "the job that the upload's event starts",
             _JOB_STARTS_S,
         )
         return key, uploaded, job
 
     def _follow(self, job: str, title: str, uploaded: float | None) -> Trained:
         """Follow a job to the end of its release."""
-        record, status = self._settled(job)
-        training = self.looks.trained(job)
-        trained = Trained(title=title, job=job, record=record, training=training, uploaded=uploaded)
+        ended = self._ended(job)
+        record = self._settled(job)
+        trained = Trained(title=title, job=job, record=record, training=ended.training, uploaded=uploaded)
         self.trained.append(trained)
-        took = f" in {training[1] - training[0]:.1f} s" if training else ""
-        self._say(f"training job {job}: {status}{took}")
         return trained
 
-    def _settled(self, job: str) -> tuple[dict[str, Any], str]:
-        """Wait for a job's end and its release's end; the release's record, the job's status."""
-        status = self._until(
-            lambda: next((s for s in [self.looks.jobs().get(job)] if s in ENDED), None),
-            f"the end of {job}",
-            _JOB_ENDS_S,
-        )
-        record = self._until(lambda: self._outcome(job), f"the end of the release of {job}", _RELEASE_ENDS_S)
-        return record, str(status)
+    def _ended(self, job: str) -> Ended:
+        """Wait for a training job's end."""
+        self._until(lambda: self.looks.jobs().get(job) in ENDED, "the training", _JOB_ENDS_S)
+        found = self.looks.job(job)
+        start, end = found.get("TrainingStartTime"), found.get("TrainingEndTime")
+        training = (start.timestamp(), end.timestamp()) if start and end else None
+        took = f" in {training[1] - training[0]:.1f} s" if training else ""
+        self._say(f"training job {job}: {found['TrainingJobStatus']}{took}")
+        return Ended(status=found["TrainingJobStatus"], training=training)
+
+    def _settled(self, job: str) -> dict[str, Any]:
+        """Wait for the end of a job's release; its record."""
+        return self._until(lambda: self._outcome(job), "its release", _RELEASE_ENDS_S)
 
     def _outcome(self, job: str) -> dict[str, Any] | None:
         record = self.looks.release_of(job)
@@ -359,7 +367,7 @@ class Story:
         self._session.check()
         if self.load is not None:
             self.load.poll()
-            doing = "; ".join(text for text in (doing, self.load.line()) if text)
+            doing = "; ".join(text for text in (self.load.line(), doing) if text)
         self._console.live(doing)
         if (
             not self._console.console.is_terminal

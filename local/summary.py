@@ -36,8 +36,9 @@ def show(console: Console, report: Report, html: Path) -> None:
     if report.traffic:
         _heading(console, "Requests")
         _put(console, _requests(report.traffic))
-    _heading(console, "What stood in for what")
-    _put(console, _simulated(report))
+    if report.ok:
+        _heading(console, "What stood in for what")
+        _put(console, _simulated(report))
     _verdict(console, report)
     console.print(f"\nReport: {html.resolve().as_uri()}", markup=False, soft_wrap=True)
 

@@ -125,7 +125,7 @@ class FunctionProcess:
         self._buffer = b""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-B", str(_WORKER), str(inner_requests), str(inner_responses)],
+                [sys.executable, "-I", str(_WORKER), str(inner_requests), str(inner_responses)],
                 env=self._environment(),
                 cwd=self._code,
                 stdin=subprocess.DEVNULL,

@@ -35,6 +35,10 @@ _STOP_GRACE_S = 120.0
 _POLL_S = 0.05
 
 
+def _launch() -> list[str]:
+    return [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
+
+
 class JobFailed(Exception):  # noqa: N818
     """Its text is the job's FailureReason."""
 
@@ -137,7 +141,7 @@ class TrainingRun:
         )
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LAUNCH), sys.executable, str(script), *arguments],
+                [*_launch(), sys.executable, str(script), *arguments],
                 env=clean_environment(environment, home=self._folder / "tmp"),
                 cwd=self._folder / "code",
                 stdin=subprocess.DEVNULL,

@@ -350,6 +350,13 @@ def test_the_first_jobs_name_changes_with_its_request_and_after_a_destroy(up: Ru
     assert written["RoleArn"] == job.inputs["roleArn"]
 
 
+def test_the_first_data_set_stays_when_the_setting_names_other_files(up: Run) -> None:
+    data = [r for r in up("dev").of("aws:s3/bucketObjectv2:BucketObjectv2") if "bootstrap" in r.name]
+    kept = {r.inputs["key"].split("/")[0] for r in data if r.retain}
+    assert kept == {"bootstrap", "datasets"}
+    assert [r.name for r in data if not r.retain] == ["trainserve-bootstrap-flights-request"]
+
+
 def test_the_config_objects_hold_what_functions_read(up: Run) -> None:
     content = up("dev").one("aws:s3/bucketObjectv2:BucketObjectv2", "trainserve-config-flights")
     assert content.inputs["key"] == "config/flights.json"

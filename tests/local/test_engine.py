@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -207,18 +205,6 @@ def test_stack_files_that_cannot_be_used(tmp_path: Path, files: dict[str, str], 
         (tmp_path / name).write_text(text)
     with pytest.raises(ProgramError, match=words):
         run_program("dev", project=tmp_path)
-
-
-def test_the_whole_program_takes_seconds() -> None:
-    """Six seconds is the promise; CPU time is what a busy machine does not change."""
-    code = (
-        "import resource, local.engine as e; e.run_program('dev'); "
-        "u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime)"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert float(ran.stdout) < 6
 
 
 def test_the_whole_program_declares_itself_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
