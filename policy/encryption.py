@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policy.model import Complaint, Rule, Stack, Subject, each, listed, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BUCKET: Final = "aws:s3/bucket:Bucket"
 _BUCKET_ENCRYPTION: Final = (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from policy.encryption import BUCKET
 from policy.model import Complaint, Rule, Stack, Subject, each, listed, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _WORLD: Final = frozenset({"0.0.0.0/0", "::/0"})
 _BLOCK: Final = "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"
@@ -27,7 +29,9 @@ def _buckets(stack: Stack) -> Iterable[Complaint]:
                 yield block, f"{name} is not true"
 
 
-@each("aws:s3/bucketPolicy:BucketPolicy", "aws:sqs/queuePolicy:QueuePolicy", "aws:sns/topicPolicy:TopicPolicy")
+@each(
+    "aws:s3/bucketPolicy:BucketPolicy", "aws:sqs/queuePolicy:QueuePolicy", "aws:sns/topicPolicy:TopicPolicy"
+)
 def _anyone(subject: Subject) -> Iterable[str]:
     for statement in statements(subject.props.get("policy")):
         principal: Any = statement.get("Principal")
@@ -83,9 +87,9 @@ def _service(subject: Subject) -> Iterable[str]:
         yield "opens a port on every node"
     if subject.at("spec.type") == "LoadBalancer":
         annotations = subject.at("metadata.annotations") or {}
-        if annotations.get("service.beta.kubernetes.io/aws-load-balancer-scheme") != "internal" and not subject.at(
-            "spec.loadBalancerSourceRanges"
-        ):
+        if annotations.get(
+            "service.beta.kubernetes.io/aws-load-balancer-scheme"
+        ) != "internal" and not subject.at("spec.loadBalancerSourceRanges"):
             yield "is a load balancer that anyone reaches"
 
 

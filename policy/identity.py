@@ -114,7 +114,7 @@ def _trust(subject: Subject) -> Iterable[str]:
 
 @each("aws:iam/userPolicy:UserPolicy", "aws:iam/user:User", "aws:iam/accessKey:AccessKey")
 def _users(subject: Subject) -> Iterable[str]:
-    yield "gives long-lived credentials"
+    yield f"gives long-lived credentials ({subject.type.rsplit(':', 1)[-1]})"
 
 
 @each("kubernetes:rbac.authorization.k8s.io/v1:Role", "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole")

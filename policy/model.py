@@ -13,7 +13,7 @@ Level: TypeAlias = Literal["mandatory", "advisory"]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One resource: its inputs as the provider gets them (camelCase), and the options that rules ask about."""
+    """One resource: its inputs as the provider gets them (camelCase), and the options rules ask about."""
 
     urn: str
     type: str
@@ -96,7 +96,9 @@ def findings(rules: Iterable[Rule], stack: Stack) -> list[Finding]:
     return sorted(found, key=lambda f: (f.level != "mandatory", f.rule, f.urn, f.message))
 
 
-def each(*types: str) -> Callable[[Callable[[Subject], Iterable[str]]], Callable[[Stack], Iterable[Complaint]]]:
+def each(
+    *types: str,
+) -> Callable[[Callable[[Subject], Iterable[str]]], Callable[[Stack], Iterable[Complaint]]]:
     """Make a rule's check from a function over one resource of the given types."""
 
     def over(check: Callable[[Subject], Iterable[str]]) -> Callable[[Stack], Iterable[Complaint]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from policy.hygiene import containers, pod_spec
 from policy.model import Complaint, Rule, Stack, Subject, each, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _LONG_RUNNING: Final = ("kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet")
 _PODS: Final = (
@@ -78,7 +80,8 @@ def _budgets(stack: Stack) -> Iterable[Complaint]:
         labels: Mapping[str, Any] = workload.at("spec.template.metadata.labels") or {}
         place = workload.at("metadata.namespace")
         if not any(
-            place == namespace and chosen and chosen.items() <= labels.items() for namespace, chosen in budgets
+            place == namespace and chosen and chosen.items() <= labels.items()
+            for namespace, chosen in budgets
         ):
             yield workload, "has no PodDisruptionBudget"
 
@@ -126,8 +129,8 @@ RULES: Final = (
         id="workload-confined",
         level="mandatory",
         advice=(
-            "Set runAsNonRoot, allowPrivilegeEscalation: false, readOnlyRootFilesystem, drop ALL capabilities, "
-            "and a seccomp profile; or say why not in the annotation trainserve/privileged-reason."
+            "Set runAsNonRoot, allowPrivilegeEscalation: false, readOnlyRootFilesystem, drop ALL "
+            "capabilities, and set a seccomp profile; or say why not in the annotation trainserve/privileged-reason."
         ),
         check=_security_context,
     ),

@@ -243,7 +243,8 @@ def test_prod_keeps_what_holds_state(up: Run) -> None:
         EKS,
     }
     assert {r.type for r in up("prod").resources if r.protect} == kept
-    assert not [r for r in up("dev").resources if r.retain]
+    # Objects of the first data set outlive the setting that named them; dev's bucket goes with its contents.
+    assert {r.type for r in up("dev").resources if r.retain} == {"aws:s3/bucketObjectv2:BucketObjectv2"}
 
 
 def test_a_part_cannot_come_before_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,12 +67,12 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (
         "dev",
         {"nodePools.onDemand.instanceFamilies": []},
-        "trainserve:nodePools.onDemand.instanceFamilies: want a list of 1 to 30: ",
+        "trainserve:nodePools.onDemand.instanceFamilies: want a list of 1 to 30, ",
     ),
     (
         "dev",
         {"nodePools.spot.instanceFamilies": ["m7i", "m7a"]},
-        "trainserve:nodePools.spot.instanceFamilies: want a list of 5 to 30: ",
+        "trainserve:nodePools.spot.instanceFamilies: want a list of 5 to 30, ",
     ),
     (
         "dev",
