@@ -130,7 +130,8 @@ RULES: Final = (
         level="mandatory",
         advice=(
             "Set runAsNonRoot, allowPrivilegeEscalation: false, readOnlyRootFilesystem, drop ALL "
-            "capabilities, and set a seccomp profile; or say why not in the annotation trainserve/privileged-reason."
+            "capabilities, and set a seccomp profile; or say why not in the annotation "
+            "trainserve/privileged-reason."
         ),
         check=_security_context,
     ),
