@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.runtime.rpc import UNKNOWN
 from pulumi_policy import (
     EnforcementLevel,
     PolicyPack,
@@ -22,23 +23,19 @@ from policy.rules import RULES
 
 
 def plain(value: Any) -> Any:
-    """A plain copy of a property, without what is unknown at preview."""
+    """A plain copy of a property; what is unknown at preview becomes the engine's word for it."""
     if isinstance(value, Mapping):
-        found = {key: plain(_known(value, key)) for key in value}
-        return {key: item for key, item in found.items() if item is not None}
+        return {key: plain(_known(value, key)) for key in value}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [
-            plain(item) for item in (_known(value, index) for index in range(len(value))) if item is not None
-        ]
+        return [plain(_known(value, index)) for index in range(len(value))]
     return value
 
 
 def _known(container: Any, key: Any) -> Any:
-    """An item, or None where the SDK's proxies raise their private error for an unknown value."""
     try:
         return container[key]
-    except Exception:  # noqa: BLE001
-        return None
+    except Exception:  # noqa: BLE001  # the SDK's proxies raise a private error for unknown values
+        return UNKNOWN
 
 
 def subject(resource: Any) -> Subject:
