@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
-from pulumi.runtime.rpc import UNKNOWN
 from pulumi_policy import (
     EnforcementLevel,
     PolicyPack,
@@ -18,12 +17,12 @@ from pulumi_policy import (
 # The engine runs this folder as a program of its own; the package is found from the folder above.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from policy.model import Rule, Stack, Subject, findings
+from policy.model import UNKNOWN, Rule, Stack, Subject, findings
 from policy.rules import RULES
 
 
 def plain(value: Any) -> Any:
-    """A plain copy of a property; what is unknown at preview becomes the engine's word for it."""
+    """A plain copy of a property; what is unknown at preview becomes UNKNOWN."""
     if isinstance(value, Mapping):
         return {key: plain(_known(value, key)) for key in value}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -53,7 +52,9 @@ def policy(rule: Rule) -> StackValidationPolicy:
     """One rule as a policy of the pack."""
 
     def validate(args: StackValidationArgs, report: ReportViolation) -> None:
-        stack = Stack(name=pulumi.get_stack(), subjects=[subject(r) for r in args.resources])
+        # Of a remote component the engine shows outputs only; the cluster in it is a resource of its own.
+        subjects = [subject(r) for r in args.resources if not r.resource_type.startswith("eks:")]
+        stack = Stack(name=pulumi.get_stack(), subjects=subjects)
         for finding in findings([rule], stack):
             report(f"{finding.name} {finding.message}. {finding.advice}", finding.urn or None)
 

@@ -61,6 +61,12 @@ def _at_rest(subject: Subject) -> Iterable[str]:
         yield f"{' or '.join(paths)} is not set"
 
 
+@each("aws:eks/cluster:Cluster")
+def _cluster(subject: Subject) -> Iterable[str]:
+    if subject.props.get("vpcConfig") and not subject.at("encryptionConfig.provider.keyArn"):
+        yield "encryptionConfig names no key, so secrets lie in etcd as they are"
+
+
 @each("kubernetes:karpenter.k8s.aws/v1:EC2NodeClass")
 def _volumes(subject: Subject) -> Iterable[str]:
     mappings = listed(subject.at("spec.blockDeviceMappings"))
@@ -111,6 +117,12 @@ RULES: Final = (
         level="mandatory",
         advice="Name the KMS key (or the service's own encryption) in the resource.",
         check=_at_rest,
+    ),
+    Rule(
+        id="cluster-secrets-encrypted",
+        level="mandatory",
+        advice="Give the cluster a KMS key for its secrets.",
+        check=_cluster,
     ),
     Rule(
         id="node-volumes-encrypted",

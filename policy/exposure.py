@@ -65,11 +65,13 @@ def _security_groups(subject: Subject) -> Iterable[str]:
         yield "lets the whole internet in"
 
 
-@each("eks:index:Cluster")
+@each("eks:index:Cluster", "aws:eks/cluster:Cluster")
 def _cluster(subject: Subject) -> Iterable[str]:
-    if subject.props.get("endpointPublicAccess", True) and (
-        _open(listed(subject.props.get("publicAccessCidrs"))) or not subject.props.get("publicAccessCidrs")
-    ):
+    config = subject.props if subject.type.startswith("eks:") else subject.props.get("vpcConfig")
+    if not config:
+        return
+    ranges = config.get("publicAccessCidrs")
+    if config.get("endpointPublicAccess", True) and (not ranges or _open(listed(ranges))):
         yield "its API answers the whole internet"
 
 

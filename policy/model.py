@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
+
+
+class Unknown:
+    """A value that only the cloud knows, at preview: it is set, and nothing more can be said of it."""
+
+    def get(self, *_: object) -> Unknown:
+        """What is inside is not known either."""
+        return self
+
+
+UNKNOWN: Final = Unknown()
 
 Level: TypeAlias = Literal["mandatory", "advisory"]
 """A mandatory finding stops `pulumi up`; an advisory one is shown."""
@@ -25,7 +36,7 @@ class Subject:
         """The value at a dotted path, list indexes included; None where there is none."""
         value: Any = self.props
         for part in path.split("."):
-            if isinstance(value, Mapping):
+            if isinstance(value, Mapping | Unknown):
                 value = value.get(part)
             elif isinstance(value, Sequence) and not isinstance(value, str) and part.isdigit():
                 value = value[int(part)] if int(part) < len(value) else None

@@ -107,6 +107,16 @@ CASES: dict[str, tuple[list[Part], list[Part]]] = {
         [("aws:sns/topic:Topic", "t", {"kmsMasterKeyId": "k"})],
         [("aws:sns/topic:Topic", "t", {})],
     ),
+    "cluster-secrets-encrypted": (
+        [
+            (
+                "aws:eks/cluster:Cluster",
+                "c",
+                {"vpcConfig": {}, "encryptionConfig": {"provider": {"keyArn": "arn:aws:kms:…"}}},
+            )
+        ],
+        [("aws:eks/cluster:Cluster", "c", {"vpcConfig": {"endpointPublicAccess": False}})],
+    ),
     "node-volumes-encrypted": (
         [node_class(blockDeviceMappings=[EBS])],
         [node_class(blockDeviceMappings=[{**EBS, "ebs": {"encrypted": False}}])],
