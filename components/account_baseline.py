@@ -47,23 +47,13 @@ class AccountBaseline(PlatformComponent):
         super().__init__(name, opts)
         self._name = name
         self._args = args
-        self._guard_duty()
+        self._guard_duty(self._agents_endpoint())
         self._security_hub()
         self._trail()
         self.finish()
 
-    def _guard_duty(self) -> None:
-        """Runtime monitoring with an agent, an endpoint and a security group of ours.
-
-        Those that GuardDuty makes by itself are in nobody's state, and pin the VPC when it shall go.
-        """
+    def _agents_endpoint(self) -> aws.ec2.VpcEndpoint:
         args, name = self._args, self._name
-        detector = aws.guardduty.Detector(
-            f"{name}-detector",
-            enable=True,
-            finding_publishing_frequency="FIFTEEN_MINUTES",
-            opts=self.child(),
-        )
         group = aws.ec2.SecurityGroup(
             f"{name}-guardduty",
             description="GuardDuty's agents to its endpoint",
@@ -80,7 +70,7 @@ class AccountBaseline(PlatformComponent):
             cidr_ipv4=args.vpc_cidr,
             opts=self.child(),
         )
-        endpoint = aws.ec2.VpcEndpoint(
+        return aws.ec2.VpcEndpoint(
             f"{name}-guardduty",
             vpc_id=args.vpc_id,
             service_name=f"com.amazonaws.{args.region}.guardduty-data",
@@ -88,6 +78,19 @@ class AccountBaseline(PlatformComponent):
             subnet_ids=args.subnet_ids,
             security_group_ids=[group.id],
             private_dns_enabled=True,
+            opts=self.child(),
+        )
+
+    def _guard_duty(self, endpoint: aws.ec2.VpcEndpoint) -> None:
+        """Runtime monitoring with an agent, an endpoint and a security group of ours.
+
+        Those that GuardDuty makes by itself are in nobody's state, and pin the VPC when it shall go.
+        """
+        args, name = self._args, self._name
+        detector = aws.guardduty.Detector(
+            f"{name}-detector",
+            enable=True,
+            finding_publishing_frequency="FIFTEEN_MINUTES",
             opts=self.child(),
         )
         for feature in ("S3_DATA_EVENTS", "EKS_AUDIT_LOGS"):
@@ -173,6 +176,17 @@ class AccountBaseline(PlatformComponent):
             rule={"object_ownership": "BucketOwnerEnforced"},
             opts=self.child(),
         )
+        policy = aws.s3.BucketPolicy(
+            f"{name}-policy",
+            bucket=bucket.id,
+            policy=trail_policy(bucket.arn, trail_arn, args.account_id),
+            opts=self.child(depends_on=[block]),
+        )
+        self._keep_records(name, bucket)
+        return bucket, policy
+
+    def _keep_records(self, name: str, bucket: aws.s3.Bucket) -> None:
+        """Encrypted with the environment's key, in versions, and for a little over a year."""
         versioning = aws.s3.BucketVersioning(
             f"{name}-versions",
             bucket=bucket.id,
@@ -186,7 +200,7 @@ class AccountBaseline(PlatformComponent):
                 {
                     "apply_server_side_encryption_by_default": {
                         "sse_algorithm": "aws:kms",
-                        "kms_master_key_id": args.key_arn,
+                        "kms_master_key_id": self._args.key_arn,
                     },
                     "bucket_key_enabled": True,
                 }
@@ -207,13 +221,6 @@ class AccountBaseline(PlatformComponent):
             ],
             opts=self.child(depends_on=[versioning]),
         )
-        policy = aws.s3.BucketPolicy(
-            f"{name}-policy",
-            bucket=bucket.id,
-            policy=trail_policy(bucket.arn, trail_arn, args.account_id),
-            opts=self.child(depends_on=[block]),
-        )
-        return bucket, policy
 
 
 def trail_policy(

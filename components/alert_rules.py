@@ -22,8 +22,12 @@ def failed_share(window: str = "5m") -> str:
 
 def rules(settings: Observability, namespace: str) -> list[dict[str, Any]]:
     """The alerts, each with what it means and what to look at first."""
+    return [*_of_models(settings), *_of_pods(settings, f'namespace="{namespace}"')]
+
+
+def _of_models(settings: Observability) -> list[dict[str, Any]]:
+    """From the server's own metrics: whether its answers are right, fast, and of one model."""
     errors, slow = settings.error_rate_percent / 100, settings.latency_p95_ms / 1000
-    pods = f'namespace="{namespace}"'
     return [
         _alert(
             "TrainserveErrors",
@@ -53,6 +57,12 @@ def rules(settings: Observability, namespace: str) -> list[dict[str, Any]]:
             "warning",
             "{{ $labels.job }} has served two models for half an hour: a release hangs",
         ),
+    ]
+
+
+def _of_pods(settings: Observability, pods: str) -> list[dict[str, Any]]:
+    """From what Kubernetes says of the pods that a selector chooses."""
+    return [
         _alert(
             "TrainserveRestarts",
             f"increase(kube_pod_container_status_restarts_total{{{pods}}}[30m]) > 3",

@@ -73,16 +73,20 @@ def _tagged(scope: Scope, key: str) -> Conditions:
 
 def node_lifecycle(scope: Scope) -> list[iam.Statement]:
     """Starting, tagging and ending instances: only with, and only of, this cluster's tags."""
+    return [
+        *_start(scope),
+        *_tag(scope),
+        iam.Statement(
+            sid="EndOurs",
+            actions=["ec2:DeleteLaunchTemplate", "ec2:TerminateInstances"],
+            resources=[scope.ec2("instance"), scope.ec2("launch-template")],
+            conditions=_tagged(scope, "ResourceTag"),
+        ),
+    ]
+
+
+def _start(scope: Scope) -> list[iam.Statement]:
     launch = ["ec2:CreateFleet", "ec2:RunInstances"]
-    made = [scope.ec2(kind) for kind in _MADE]
-    asked, existing = _tagged(scope, "RequestTag"), _tagged(scope, "ResourceTag")
-    while_creating = {
-        **asked,
-        "StringEquals": {
-            **asked["StringEquals"],
-            "ec2:CreateAction": ["CreateFleet", "CreateLaunchTemplate", "RunInstances"],
-        },
-    }
     return [
         iam.Statement(
             sid="StartFromImages",
@@ -99,34 +103,44 @@ def node_lifecycle(scope: Scope) -> list[iam.Statement]:
             sid="StartFromOurTemplates",
             actions=launch,
             resources=[scope.ec2("launch-template")],
-            conditions=existing,
+            conditions=_tagged(scope, "ResourceTag"),
         ),
         iam.Statement(
             sid="StartWithOurTags",
             actions=[*launch, "ec2:CreateLaunchTemplate"],
-            resources=made,
-            conditions=asked,
+            resources=[scope.ec2(kind) for kind in _MADE],
+            conditions=_tagged(scope, "RequestTag"),
         ),
+    ]
+
+
+def _tag(scope: Scope) -> list[iam.Statement]:
+    asked = _tagged(scope, "RequestTag")
+    while_creating = {
+        **asked,
+        "StringEquals": {
+            **asked["StringEquals"],
+            "ec2:CreateAction": ["CreateFleet", "CreateLaunchTemplate", "RunInstances"],
+        },
+    }
+    return [
         iam.Statement(
-            sid="TagWhatIsStarted", actions=["ec2:CreateTags"], resources=made, conditions=while_creating
+            sid="TagWhatIsStarted",
+            actions=["ec2:CreateTags"],
+            resources=[scope.ec2(kind) for kind in _MADE],
+            conditions=while_creating,
         ),
         iam.Statement(
             sid="TagOurInstances",
             actions=["ec2:CreateTags"],
             resources=[scope.ec2("instance")],
             conditions={
-                **existing,
+                **_tagged(scope, "ResourceTag"),
                 "StringEqualsIfExists": {"aws:RequestTag/eks:eks-cluster-name": scope.cluster_name},
                 "ForAllValues:StringEquals": {
                     "aws:TagKeys": ["eks:eks-cluster-name", "karpenter.sh/nodeclaim", "Name"]
                 },
             },
-        ),
-        iam.Statement(
-            sid="EndOurs",
-            actions=["ec2:DeleteLaunchTemplate", "ec2:TerminateInstances"],
-            resources=[scope.ec2("instance"), scope.ec2("launch-template")],
-            conditions=existing,
         ),
     ]
 

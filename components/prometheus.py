@@ -53,9 +53,16 @@ class PrometheusStack(PlatformComponent):
         super().__init__(name, opts)
         self._name = name
         self._args = args
+        self._namespace = self._make_namespace()
+        inside = [self._namespace, self._volumes(), self._login()]
+        chart = self._chart([*inside, self._may_publish(), self._may_read_metrics()])
+        self._as_code(chart)
+        self.finish()
+
+    def _make_namespace(self) -> k8s.core.v1.Namespace:
         # Its volumes go with it, while their driver is still there.
-        self._namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace",
+        return k8s.core.v1.Namespace(
+            f"{self._name}-namespace",
             metadata={
                 "name": names.MONITORING_NAMESPACE,
                 "labels": {
@@ -64,20 +71,24 @@ class PrometheusStack(PlatformComponent):
                 },
                 "annotations": {teardown.OWNS: "volumes"},
             },
-            opts=self.child(depends_on=args.nodes),
+            opts=self.child(depends_on=self._args.nodes),
         )
-        volumes = k8s.storage.v1.StorageClass(
-            f"{name}-volumes",
+
+    def _volumes(self) -> pulumi.Resource:
+        return k8s.storage.v1.StorageClass(
+            f"{self._name}-volumes",
             metadata={"name": _STORAGE_CLASS},
             provisioner="ebs.csi.aws.com",
-            parameters={"type": "gp3", "encrypted": "true", "kmsKeyId": args.key_arn},
+            parameters={"type": "gp3", "encrypted": "true", "kmsKeyId": self._args.key_arn},
             volume_binding_mode="WaitForFirstConsumer",
             reclaim_policy="Delete",
             allow_volume_expansion=True,
-            opts=self.child(depends_on=args.nodes),
+            opts=self.child(depends_on=self._args.nodes),
         )
-        login = k8s.core.v1.Secret(
-            f"{name}-login",
+
+    def _login(self) -> pulumi.Resource:
+        return k8s.core.v1.Secret(
+            f"{self._name}-login",
             metadata=self._metadata(_LOGIN),
             # Every run makes another; the first one stays.
             string_data={
@@ -86,21 +97,20 @@ class PrometheusStack(PlatformComponent):
             },
             opts=self.child(depends_on=[self._namespace], ignore_changes=["data", "stringData"]),
         )
-        rights = [self._may_publish(), self._may_read_metrics()]
-        chart = k8s.helm.v3.Release(
-            f"{name}-chart",
+
+    def _chart(self, after: Sequence[pulumi.Resource]) -> k8s.helm.v3.Release:
+        return k8s.helm.v3.Release(
+            f"{self._name}-chart",
             name="prometheus",
             chart=CHART,
             version=versions.PROMETHEUS_STACK,
             namespace=names.MONITORING_NAMESPACE,
             repository_opts={"repo": REPOSITORY},
-            values=chart_values(args),
+            values=chart_values(self._args),
             atomic=True,
             timeout=900,
-            opts=self.child(depends_on=[self._namespace, volumes, login, *rights]),
+            opts=self.child(depends_on=after),
         )
-        self._as_code(chart)
-        self.finish()
 
     def _metadata(self, name: str, **labels: str) -> k8s.meta.v1.ObjectMetaArgsDict:
         return {"name": name, "namespace": names.MONITORING_NAMESPACE, "labels": labels}

@@ -151,6 +151,14 @@ class Workload(PlatformComponent):
                 ignore_changes=list(RELEASE_CHANGES),
             ),
         )
+        self._keep_available(name, model, labels, deployment)
+        return [service, deployment]
+
+    def _keep_available(
+        self, name: str, model: str, labels: dict[str, str], deployment: pulumi.Resource
+    ) -> None:
+        """As many pods as the load wants, and no more than one of them taken away at a time."""
+        settings = self._args.settings
         k8s.autoscaling.v2.HorizontalPodAutoscaler(
             name,
             metadata=self._metadata(model),
@@ -179,7 +187,6 @@ class Workload(PlatformComponent):
             spec={"max_unavailable": 1, "selector": {"match_labels": labels}},
             opts=self._inside(),
         )
-        return [service, deployment]
 
 
 def deployment_spec(args: WorkloadArgs, labels: dict[str, str]) -> k8s.apps.v1.DeploymentSpecArgsDict:
