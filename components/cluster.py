@@ -89,7 +89,7 @@ class Cluster(PlatformComponent):
         self.finish("cluster_name", "arn", "security_group_id")
 
     def _cluster(self) -> eks.Cluster:
-        args, before = self._args, self._args.order.before(teardown.CLUSTER)
+        args = self._args
         # EKS would make this group itself, unencrypted and kept for ever.
         logs = aws.cloudwatch.LogGroup(
             f"{self._name}-logs",
@@ -105,8 +105,9 @@ class Cluster(PlatformComponent):
             upgrade_policy={"support_type": "STANDARD"},
             authentication_mode=eks.AuthenticationMode.API,
             vpc_id=args.vpc_id,
-            # The control plane's own interfaces; nodes and pods lie in the private subnets.
-            private_subnet_ids=[teardown.behind(subnet, before) for subnet in args.intra_subnet_ids],
+            # The control plane's own interfaces; nodes and pods lie in the private subnets. It needs no way
+            # out, so it comes while NAT does: what runs in it waits for the routes by itself.
+            private_subnet_ids=list(args.intra_subnet_ids),
             node_subnet_ids=args.private_subnet_ids,
             endpoint_private_access=True,
             endpoint_public_access=bool(args.public_access_cidrs),
@@ -125,7 +126,7 @@ class Cluster(PlatformComponent):
             opts=self.child(
                 protect=args.protect,
                 retain_on_delete=args.protect,
-                depends_on=[logs, *before],
+                depends_on=[logs],
             ),
         )
 

@@ -41,9 +41,8 @@ class Edge:
 
 EDGES: Final = (
     Edge(part=RELEASES, needs=ROUTES, why="its interfaces lie in the private subnets"),
-    Edge(part=CLUSTER, needs=ROUTES, why="pods and nodes reach AWS through NAT and endpoints while they go"),
     Edge(part=FARGATE, needs=CLUSTER, why="a cluster with a Fargate profile cannot be deleted"),
-    Edge(part=FARGATE, needs=ROUTES, why="Karpenter's pods pull, and call EC2, through them"),
+    Edge(part=FARGATE, needs=ROUTES, why="Karpenter's pods pull, and end machines, through them"),
     Edge(part=CORE_ADDONS, needs=CLUSTER, why="they are installed in it"),
     Edge(part=CLUSTER_DNS, needs=FARGATE, why="its pods run there"),
     Edge(part=KARPENTER_RIGHTS, needs=CLUSTER, why="they trust the cluster's identity provider"),
@@ -148,14 +147,6 @@ class Order:
                     raise ValueError(f"{part} is made before {edge.needs}, but {edge.why}")
                 found += self._made[edge.needs]
         return found
-
-
-def behind(value: pulumi.Input[str], resources: Sequence[pulumi.Resource]) -> pulumi.Output[str]:
-    """The value, as an input that these resources come before.
-
-    What a remote component makes waits for what its inputs wait for, not for what the component does.
-    """
-    return pulumi.Output.all(value, *(resource.urn for resource in resources)).apply(lambda known: known[0])
 
 
 def goes_with(type_: str, props: Mapping[str, Any]) -> bool:

@@ -68,7 +68,6 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 # What of a part asks for the wait; the rest of it is what others wait for.
 WAITING: dict[str, tuple[str, ...]] = {
-    teardown.CLUSTER: (EKS,),
     teardown.FARGATE: ("aws:eks/fargateProfile:FargateProfile",),
     teardown.KARPENTER_RIGHTS: ("aws:eks/accessEntry:AccessEntry::trainserve-nodes-node",),
     teardown.BALANCER_RIGHTS: (
@@ -120,7 +119,8 @@ def test_every_edge_of_the_table_is_in_the_program(up: Run, stack: str, edge: Ed
 # Edges without which nothing else keeps the order: a chain through other edges would hide their loss.
 ESSENTIAL = [
     (teardown.RELEASES, teardown.ROUTES),
-    (teardown.CLUSTER, teardown.ROUTES),
+    (teardown.FARGATE, teardown.ROUTES),
+    (teardown.KARPENTER_CRDS, teardown.ROUTES),
     (teardown.CLUSTER_DNS, teardown.FARGATE),
     (teardown.KARPENTER, teardown.KARPENTER_CRDS),
     (teardown.KARPENTER, teardown.KARPENTER_RIGHTS),
@@ -231,6 +231,13 @@ def test_the_release_functions_interfaces_go_before_what_they_lie_in(up: Run, st
         if r.name == "trainserve-cluster-from-release"
     ]
     assert group.urn in way_in.dependencies
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_control_plane_does_not_wait_for_nat(up: Run, stack: str) -> None:
+    program = up(stack)
+    (cluster,) = program.of(EKS)
+    assert not {r.urn for r in consisting(program, PARTS[teardown.ROUTES])} & reached(program, cluster)
 
 
 def test_prod_keeps_what_holds_state(up: Run) -> None:
