@@ -12,8 +12,9 @@ export UV_PYTHON_DOWNLOADS ?= never
 RUN := .venv/bin/python
 MEMBERS := pyproject.toml serving/pyproject.toml functions/pyproject.toml training/pyproject.toml
 WORKERS ?= 2
+STACK ?= dev
 
-.PHONY: help demo up down test test-fast bench bench-quick lint format pins clean
+.PHONY: help demo up down plan test test-fast bench bench-quick lint format pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ up: .venv/.demo .venv-serving/.done ## Install, then bring the platform up on th
 
 down: ## End what `make up` started
 	@$(RUN) -m local down
+
+plan: .venv/.demo ## What a stack would be: cost, policy, critical path, changes (STACK=prod); no credentials
+	@$(RUN) -m local plan $(STACK)
 
 test: .venv/.dev .venv-serving/.done ## Install, then run every test
 	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal

@@ -23,6 +23,7 @@ class PlatformComponent(pulumi.ComponentResource):
         ignore_changes: list[str] | None = None,
         deleted_with: pulumi.Resource | None = None,
         delete_before_replace: bool | None = None,
+        custom_timeouts: pulumi.CustomTimeouts | None = None,
     ) -> pulumi.ResourceOptions:
         """Options of one child: parented here, and only what that child itself needs."""
         return pulumi.ResourceOptions(
@@ -33,6 +34,7 @@ class PlatformComponent(pulumi.ComponentResource):
             ignore_changes=ignore_changes,
             deleted_with=deleted_with,
             delete_before_replace=delete_before_replace,
+            custom_timeouts=custom_timeouts,
         )
 
     def invoke(self) -> pulumi.InvokeOptions:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from components import infra_checks, operations_checks
+from components.quantities import cpu_milli, memory_mib
 from components.section import NAME_PATTERN
 from components.settings import MAX_HYPERPARAMETER_LENGTH, MAX_STACK_LENGTH, Model, Settings
 from components.steps import Step, declaration
@@ -40,6 +42,8 @@ def problems(settings: Settings, stack: str, region: str, root: Path) -> list[st
         *_production(settings),
         *_training(settings, root),
         *_workload(settings),
+        *infra_checks.problems(settings, region),
+        *operations_checks.problems(settings, region),
         *_tags(settings),
         *(line for name, model in settings.models.items() for line in _model(name, model)),
     ]
@@ -228,13 +232,3 @@ def _columns(step: Step) -> set[str]:
     """The columns that a step reads or makes."""
     found = declaration(step)
     return {str(found[key]) for key in ("column", "by", "minus", "output") if key in found}
-
-
-def cpu_milli(quantity: str) -> int:
-    """A CPU quantity in thousandths of a core."""
-    return int(quantity[:-1]) if quantity.endswith("m") else int(float(quantity) * 1000)
-
-
-def memory_mib(quantity: str) -> int:
-    """A memory quantity in MiB."""
-    return int(quantity[:-2]) * (1024 if quantity.endswith("Gi") else 1)

@@ -98,7 +98,9 @@ def _untagged(detail: ErrorDetails, where: str, schema: Schema) -> str:
 
 def _unknown(location: Location, root: Schema, namespace: str) -> str:
     path, parent = _walk(location[:-1], root)
-    known = sorted(parent.get("properties", {}))
+    # A section that may be left out is one of two things: itself, or nothing.
+    options = [parent, *(_resolve(option, root) for option in parent.get("anyOf", ()))]
+    known = sorted({name for option in options for name in option.get("properties", {})})
     name = str(location[-1])
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""

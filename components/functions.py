@@ -26,6 +26,7 @@ class PythonFunctionArgs:
     temporary_mb: int = 512
     subnet_ids: Sequence[pulumi.Input[str]] = field(default_factory=tuple)
     security_group_ids: Sequence[pulumi.Input[str]] = field(default_factory=tuple)
+    after: Sequence[pulumi.Resource] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         if bool(self.subnet_ids) != bool(self.security_group_ids):
@@ -82,7 +83,7 @@ class PythonFunction(PlatformComponent):
             if args.subnet_ids
             else None,
             # Its network interfaces can be made only with the permissions, and must be gone before they are.
-            opts=self.child(depends_on=[policy]),
+            opts=self.child(depends_on=[policy, *args.after]),
         )
         self.arn, self.function_name, self.role_arn = function.arn, function.name, role.arn
         self.ready = [function, policy]

@@ -62,6 +62,64 @@ def assume_role(service: str, account_id: pulumi.Input[str] | None = None) -> pu
     return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
 
 
+def assume_by_pods(account_id: pulumi.Input[str], cluster_arn: pulumi.Input[str]) -> pulumi.Output[str]:
+    """The trust policy of a role for EKS Pod Identity: pods of one cluster, on nodes with the agent."""
+    statement = {
+        "Sid": "Pods",
+        "Effect": "Allow",
+        "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Principal": {"Service": "pods.eks.amazonaws.com"},
+        "Condition": {
+            "StringEquals": {"aws:SourceAccount": account_id},
+            "ArnEquals": {"aws:SourceArn": cluster_arn},
+        },
+    }
+    return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
+
+
+def assume_by_service_account(
+    provider_arn: pulumi.Input[str], issuer: pulumi.Input[str], namespace: str, account: str
+) -> pulumi.Output[str]:
+    """The trust policy of a role for one service account through the cluster's OIDC provider (IRSA).
+
+    For pods on Fargate, where Pod Identity does not work.
+    """
+    host = pulumi.Output.from_input(issuer).apply(lambda url: url.removeprefix("https://"))
+    subject = f"system:serviceaccount:{namespace}:{account}"
+    conditions = host.apply(lambda name: {f"{name}:aud": "sts.amazonaws.com", f"{name}:sub": subject})
+    statement = {
+        "Sid": "ServiceAccount",
+        "Effect": "Allow",
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Principal": {"Federated": provider_arn},
+        "Condition": {"StringEquals": conditions},
+    }
+    return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
+
+
+def rules_may_send(
+    queue_arn: pulumi.Input[str], rule_arns: Sequence[pulumi.Input[str]]
+) -> pulumi.Output[str]:
+    """The queue policy by which exactly these rules deliver, over TLS only."""
+    return document(
+        Statement(
+            sid="Rules",
+            principal={"Service": "events.amazonaws.com"},
+            actions=["sqs:SendMessage"],
+            resources=[queue_arn],
+            conditions={"ArnEquals": {"aws:SourceArn": list(rule_arns)}},
+        ),
+        Statement(
+            sid="TlsOnly",
+            effect="Deny",
+            principal="*",
+            actions=["sqs:*"],
+            resources=[queue_arn],
+            conditions={"Bool": {"aws:SecureTransport": "false"}},
+        ),
+    )
+
+
 def read_objects(sid: str, bucket_arn: pulumi.Input[str], *prefixes: str) -> Statement:
     """Reading objects, and their versions, under some prefixes of one bucket."""
     return Statement(
@@ -111,4 +169,22 @@ def use_key(sid: str, key_arn: pulumi.Input[str]) -> Statement:
             "kms:ReEncryptTo",
         ],
         resources=[key_arn],
+    )
+
+
+def deliver_logs(sid: str) -> Statement:
+    """Setting up a service's log delivery to CloudWatch; none of it has a resource level."""
+    return Statement(
+        sid=sid,
+        actions=[
+            "logs:CreateLogDelivery",
+            "logs:DeleteLogDelivery",
+            "logs:DescribeLogGroups",
+            "logs:DescribeResourcePolicies",
+            "logs:GetLogDelivery",
+            "logs:ListLogDeliveries",
+            "logs:PutResourcePolicy",
+            "logs:UpdateLogDelivery",
+        ],
+        resources=["*"],
     )

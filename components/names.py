@@ -13,6 +13,21 @@ DATASETS: Final = "datasets/"
 TRAINING_OUTPUT: Final = "training/"
 CHECKPOINTS: Final = "checkpoints/"
 SOURCES: Final = "sources/"
+CAPTURES: Final = "captures/"
+MONITORING: Final = "monitoring/"
+
+METRICS: Final = "trainserve"
+"""CloudWatch's namespace for what the loop itself measures; dimensions are Stack and Model."""
+
+MONITORING_NAMESPACE: Final = "monitoring"
+BENCH_NAMESPACE: Final = "kube-bench"
+SUBJECT_KEY: Final = "subject-key"
+"""The SecretProviderClass, and the file in it, of the key that hashes data subjects."""
+
+SUBJECT_KEY_PATH: Final = "/etc/trainserve/subject-key"
+
+TRACES: Final = "http://cloudwatch-agent.amazon-cloudwatch:4316/v1/traces"
+"""Where the CloudWatch add-on takes OpenTelemetry's traces, for X-Ray."""
 
 CONTAINER: Final = "server"
 PORT: Final = 8080
@@ -31,3 +46,12 @@ def cluster_name(stack: str) -> str:
 def incoming(model: str) -> str:
     """The prefix under which a model's new data is uploaded."""
     return f"{INCOMING}{model}/"
+
+
+DISCOVERY: Final = "karpenter.sh/discovery"
+"""Tag, with the cluster's name as its value, of the subnets and the security group that nodes get."""
+
+KUBE_SYSTEM: Final = "kube-system"
+KARPENTER: Final = "karpenter"
+LOAD_BALANCER_CONTROLLER: Final = "aws-load-balancer-controller"
+INGRESS_CLASS: Final = "alb"

@@ -1,13 +1,19 @@
-"""The VPC: public and private subnets over two or three zones, and the ways out."""
+"""The VPC: public, private and intra subnets over two or three zones, the ways out, and the private ways."""
 
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pulumi
 import pulumi_aws as aws
 
+from components import iam
+from components import infra_settings as s
 from components.base import PlatformComponent
+from components.names import DISCOVERY
+
+CLOUDWATCH: Final = "cloudwatch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +24,13 @@ class NetworkArgs:
     availability_zones: Sequence[str]
     nat_per_zone: bool
     region: str
+    account_id: pulumi.Input[str]
     cluster_name: str
+    interface_endpoints: Sequence[str]
+    flow_logs: str
+    peering: s.Peering | None
+    key_arn: pulumi.Input[str]
+    log_retention_days: int
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.availability_zones) <= 3:
@@ -27,97 +39,129 @@ class NetworkArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class Subnets:
-    """How one VPC's addresses are cut: large private subnets (an address for each pod), small public ones."""
+    """How one VPC's addresses are cut.
+
+    Every pod has an address of the VPC: three quarters are private subnets, a /18 each of a /16. The fourth
+    holds small public ones for load balancers and NAT, and smaller ones for the control plane's interfaces.
+    """
 
     private: tuple[str, str, str]
     public: tuple[str, str, str]
+    intra: tuple[str, str, str]
 
 
 def cut(cidr: str) -> Subnets:
     """The same cut for two zones as for three, so that a zone can be added without moving the others."""
     quarters = list(ipaddress.IPv4Network(cidr).subnets(prefixlen_diff=2))
     small = list(quarters[3].subnets(prefixlen_diff=2))
-    first, second, third = (str(network) for network in quarters[:3])
-    public = (str(small[0]), str(small[1]), str(small[2]))
-    return Subnets(private=(first, second, third), public=public)
+    tiny = list(small[3].subnets(prefixlen_diff=2))
+    return Subnets(private=_three(quarters), public=_three(small), intra=_three(tiny))
+
+
+def _three(networks: Sequence[ipaddress.IPv4Network]) -> tuple[str, str, str]:
+    first, second, third = (str(network) for network in networks[:3])
+    return first, second, third
 
 
 class Network(PlatformComponent):
-    """A VPC: private subnets that reach out through NAT once `ready`, public ones for what is reached."""
+    """A VPC: private subnets that reach out once `ready`, public ones, and intra ones that reach nothing."""
 
     TYPE = "trainserve:network:Network"
     vpc_id: pulumi.Output[str]
     private_subnet_ids: list[pulumi.Output[str]]
     public_subnet_ids: list[pulumi.Output[str]]
+    intra_subnet_ids: list[pulumi.Output[str]]
+    ways_out: list[pulumi.Resource]
+    """What a private subnet reaches AWS by; nodes that lose it can no longer be drained."""
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
         self._name = name
         self._args = args
+        self.ways_out = []
         self.ready = []
         vpc = aws.ec2.Vpc(
             f"{name}-vpc",
             cidr_block=args.cidr,
             enable_dns_hostnames=True,
             enable_dns_support=True,
+            tags={"Name": args.cluster_name},
             opts=self.child(),
         )
+        self._vpc = vpc
         # A VPC's own default group allows everything among its members: emptied, so that nothing leans on it.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=vpc.id, ingress=[], egress=[], opts=self.child()
         )
-        gateway = aws.ec2.InternetGateway(f"{name}-internet", vpc_id=vpc.id, opts=self.child())
         cuts = cut(args.cidr)
         zones = list(args.availability_zones)
-        public = self._subnets(vpc, "public", zones, cuts.public, "kubernetes.io/role/elb")
-        private = self._subnets(vpc, "private", zones, cuts.private, "kubernetes.io/role/internal-elb")
-        out = self._route_table(vpc, "public", "gateway_id", gateway.id)
-        for zone, subnet in zip(zones, public, strict=True):
-            self._associate("public", zone, subnet, out)
-        tables = self._private_routes(vpc, zones, public, private, gateway)
-        aws.ec2.VpcEndpoint(
-            f"{name}-s3",
-            vpc_id=vpc.id,
-            service_name=f"com.amazonaws.{args.region}.s3",
-            vpc_endpoint_type="Gateway",
-            route_table_ids=[table.id for table in tables],
-            opts=self.child(),
-        )
+        # Load balancers find their subnets by the role, Karpenter by the discovery tag.
+        public = self._subnets("public", zones, cuts.public, {"kubernetes.io/role/elb": "1"})
+        own = {"kubernetes.io/role/internal-elb": "1", DISCOVERY: args.cluster_name}
+        private = self._subnets("private", zones, cuts.private, own)
+        intra = self._subnets("intra", zones, cuts.intra, {})
+        tables = self._routes(zones, public, private, intra)
+        self._gateway_endpoints(tables)
+        if args.interface_endpoints:
+            self._interface_endpoints(private)
+        self._flow_logs()
+        if args.peering is not None:
+            self._peer(args.peering, tables)
         self.vpc_id = vpc.id
         self.private_subnet_ids = [subnet.id for subnet in private]
         self.public_subnet_ids = [subnet.id for subnet in public]
-        self.finish("vpc_id", "private_subnet_ids", "public_subnet_ids")
+        self.intra_subnet_ids = [subnet.id for subnet in intra]
+        self.finish("vpc_id", "private_subnet_ids", "public_subnet_ids", "intra_subnet_ids")
 
     def _subnets(
-        self, vpc: aws.ec2.Vpc, kind: str, zones: Sequence[str], cidrs: Sequence[str], role: str
+        self, kind: str, zones: Sequence[str], cidrs: Sequence[str], tags: dict[str, str]
     ) -> list[aws.ec2.Subnet]:
+        cluster = self._args.cluster_name
         return [
             aws.ec2.Subnet(
                 f"{self._name}-{kind}-{zone[-1]}",
-                vpc_id=vpc.id,
+                vpc_id=self._vpc.id,
                 cidr_block=cidr,
                 availability_zone=zone,
                 map_public_ip_on_launch=False,
-                # Load balancers find their subnets by the role; the cluster's name keeps two stacks apart.
+                # The cluster's name keeps two stacks apart.
                 tags={
-                    "Name": f"{self._args.cluster_name}-{kind}-{zone[-1]}",
-                    role: "1",
-                    f"kubernetes.io/cluster/{self._args.cluster_name}": "shared",
+                    "Name": f"{cluster}-{kind}-{zone[-1]}",
+                    f"kubernetes.io/cluster/{cluster}": "shared",
+                    **tags,
                 },
                 opts=self.child(),
             )
             for zone, cidr in zip(zones, cidrs, strict=False)
         ]
 
-    def _private_routes(
+    def _routes(
         self,
-        vpc: aws.ec2.Vpc,
         zones: Sequence[str],
         public: Sequence[aws.ec2.Subnet],
         private: Sequence[aws.ec2.Subnet],
-        gateway: aws.ec2.InternetGateway,
+        intra: Sequence[aws.ec2.Subnet],
     ) -> list[aws.ec2.RouteTable]:
+        """The private subnets' tables."""
+        gateway = aws.ec2.InternetGateway(f"{self._name}-internet", vpc_id=self._vpc.id, opts=self.child())
+        out = self._route_table("public", gateway_id=gateway.id)
+        nowhere = self._route_table("intra")
+        for zone, outer, inner in zip(zones, public, intra, strict=True):
+            self._associate("public", zone, outer, out)
+            self._associate("intra", zone, inner, nowhere)
+        nats = self._nats(zones, public, gateway)
+        tables: list[aws.ec2.RouteTable] = []
+        for index, (zone, subnet) in enumerate(zip(zones, private, strict=True)):
+            nat = nats[index if self._args.nat_per_zone else 0]
+            table = self._route_table(f"private-{zone[-1]}", nat_gateway_id=nat.id)
+            self._associate("private", zone, subnet, table)
+            tables.append(table)
+        return tables
+
+    def _nats(
+        self, zones: Sequence[str], public: Sequence[aws.ec2.Subnet], gateway: aws.ec2.InternetGateway
+    ) -> list[aws.ec2.NatGateway]:
         nats: list[aws.ec2.NatGateway] = []
         for zone, subnet in zip(zones, public, strict=True):
             if nats and not self._args.nat_per_zone:
@@ -133,31 +177,144 @@ class Network(PlatformComponent):
                     opts=self.child(depends_on=[gateway]),
                 )
             )
-        tables: list[aws.ec2.RouteTable] = []
-        for index, (zone, subnet) in enumerate(zip(zones, private, strict=True)):
-            nat = nats[index if self._args.nat_per_zone else 0]
-            table = self._route_table(vpc, f"private-{zone[-1]}", "nat_gateway_id", nat.id)
-            self._associate("private", zone, subnet, table)
-            tables.append(table)
-        return tables
+        self.ways_out += [gateway, *nats]
+        return nats
 
     def _route_table(
-        self, vpc: aws.ec2.Vpc, label: str, target: str, target_id: pulumi.Output[str]
+        self,
+        label: str,
+        *,
+        gateway_id: pulumi.Output[str] | None = None,
+        nat_gateway_id: pulumi.Output[str] | None = None,
     ) -> aws.ec2.RouteTable:
-        table = aws.ec2.RouteTable(f"{self._name}-{label}", vpc_id=vpc.id, opts=self.child())
-        route = aws.ec2.Route(
-            f"{self._name}-{label}-out",
-            route_table_id=table.id,
-            destination_cidr_block="0.0.0.0/0",
-            gateway_id=target_id if target == "gateway_id" else None,
-            nat_gateway_id=target_id if target == "nat_gateway_id" else None,
-            opts=self.child(),
-        )
-        self.ready.append(route)
+        table = aws.ec2.RouteTable(f"{self._name}-{label}", vpc_id=self._vpc.id, opts=self.child())
+        if gateway_id is not None or nat_gateway_id is not None:
+            route = aws.ec2.Route(
+                f"{self._name}-{label}-out",
+                route_table_id=table.id,
+                destination_cidr_block="0.0.0.0/0",
+                gateway_id=gateway_id,
+                nat_gateway_id=nat_gateway_id,
+                opts=self.child(),
+            )
+            self.ways_out.append(route)
+            self.ready.append(route)
         return table
 
     def _associate(self, kind: str, zone: str, subnet: aws.ec2.Subnet, table: aws.ec2.RouteTable) -> None:
         association = aws.ec2.RouteTableAssociation(
             f"{self._name}-{kind}-{zone[-1]}", subnet_id=subnet.id, route_table_id=table.id, opts=self.child()
         )
+        self.ways_out.append(association)
         self.ready.append(association)
+
+    def _gateway_endpoints(self, tables: Sequence[aws.ec2.RouteTable]) -> None:
+        """Free of charge, and image layers and training data come this way rather than through NAT."""
+        for service in ("s3", "dynamodb"):
+            endpoint = aws.ec2.VpcEndpoint(
+                f"{self._name}-{service}",
+                vpc_id=self._vpc.id,
+                service_name=f"com.amazonaws.{self._args.region}.{service}",
+                vpc_endpoint_type="Gateway",
+                route_table_ids=[table.id for table in tables],
+                opts=self.child(),
+            )
+            self.ways_out.append(endpoint)
+
+    def _interface_endpoints(self, private: Sequence[aws.ec2.Subnet]) -> None:
+        group = aws.ec2.SecurityGroup(
+            f"{self._name}-endpoints",
+            description="AWS services inside the VPC: HTTPS from the VPC, and nothing out",
+            vpc_id=self._vpc.id,
+            opts=self.child(),
+        )
+        rule = aws.vpc.SecurityGroupIngressRule(
+            f"{self._name}-endpoints",
+            security_group_id=group.id,
+            cidr_ipv4=self._args.cidr,
+            description="HTTPS from the VPC",
+            ip_protocol="tcp",
+            from_port=443,
+            to_port=443,
+            opts=self.child(),
+        )
+        self.ways_out.append(rule)
+        for service in self._args.interface_endpoints:
+            endpoint = aws.ec2.VpcEndpoint(
+                f"{self._name}-{service.replace('.', '-')}",
+                vpc_id=self._vpc.id,
+                service_name=f"com.amazonaws.{self._args.region}.{service}",
+                vpc_endpoint_type="Interface",
+                private_dns_enabled=True,
+                subnet_ids=[subnet.id for subnet in private],
+                security_group_ids=[group.id],
+                opts=self.child(),
+            )
+            self.ways_out.append(endpoint)
+
+    def _flow_logs(self) -> None:
+        """Who talked to whom: to a log group of ours, or to a bucket that the settings name."""
+        if self._args.flow_logs != CLOUDWATCH:
+            aws.ec2.FlowLog(
+                f"{self._name}-flows",
+                vpc_id=self._vpc.id,
+                traffic_type="ALL",
+                log_destination_type="s3",
+                log_destination=self._args.flow_logs,
+                opts=self.child(),
+            )
+            return
+        logs = aws.cloudwatch.LogGroup(
+            f"{self._name}-flows",
+            retention_in_days=self._args.log_retention_days,
+            kms_key_id=self._args.key_arn,
+            opts=self.child(),
+        )
+        role = aws.iam.Role(
+            f"{self._name}-flows",
+            assume_role_policy=iam.assume_role("vpc-flow-logs", self._args.account_id),
+            opts=self.child(),
+        )
+        policy = aws.iam.RolePolicy(
+            f"{self._name}-flows", role=role.id, policy=flow_log_policy(logs.arn), opts=self.child()
+        )
+        aws.ec2.FlowLog(
+            f"{self._name}-flows",
+            vpc_id=self._vpc.id,
+            traffic_type="ALL",
+            log_destination=logs.arn,
+            iam_role_arn=role.arn,
+            opts=self.child(depends_on=[policy]),
+        )
+
+    def _peer(self, peering: s.Peering, tables: Sequence[aws.ec2.RouteTable]) -> None:
+        """Asks the other VPC; in the same account and region it is accepted at once."""
+        here = peering.peer_account is None and peering.peer_region is None
+        connection = aws.ec2.VpcPeeringConnection(
+            f"{self._name}-peer",
+            vpc_id=self._vpc.id,
+            peer_vpc_id=peering.peer_vpc_id,
+            peer_owner_id=peering.peer_account,
+            peer_region=peering.peer_region,
+            auto_accept=True if here else None,
+            opts=self.child(),
+        )
+        for zone, table in zip(self._args.availability_zones, tables, strict=True):
+            aws.ec2.Route(
+                f"{self._name}-private-{zone[-1]}-peer",
+                route_table_id=table.id,
+                destination_cidr_block=peering.peer_cidr,
+                vpc_peering_connection_id=connection.id,
+                opts=self.child(),
+            )
+
+
+def flow_log_policy(log_group_arn: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Writing streams of this one log group."""
+    return iam.document(
+        iam.Statement(
+            sid="WriteFlows",
+            actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            resources=[log_group_arn, pulumi.Output.concat(log_group_arn, ":*")],
+        )
+    )

@@ -9,12 +9,12 @@ from typing import Any, Final
 import pulumi
 import pulumi_aws as aws
 
-from components import iam, names
+from components import iam, names, teardown
 from components.archives import ROOT
 from components.base import PlatformComponent
 from components.functions import PythonFunction, PythonFunctionArgs
 from components.registry import push_images, registry_login
-from components.retraining import jobs_arn, queue_alarm, rules_may_send, state_statement
+from components.retraining import jobs_arn, queue_alarm, state_statement
 
 PLACEHOLDER: Final = "${ReleaseFunctionArn}"
 _KEEP_DEAD_S: Final = 14 * 24 * 3600
@@ -40,6 +40,7 @@ class ReleasesArgs:
     queue_arn: pulumi.Input[str]
     alarm_topic_arn: pulumi.Input[str]
     log_retention_days: int
+    order: teardown.Order
 
 
 class Releases(PlatformComponent):
@@ -48,6 +49,7 @@ class Releases(PlatformComponent):
     TYPE = "trainserve:releases:Releases"
     state_machine_arn: pulumi.Output[str]
     function_role_arn: pulumi.Output[str]
+    function_name: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
@@ -76,6 +78,7 @@ class Releases(PlatformComponent):
         targets = self._rules(machine)
         self.state_machine_arn = machine.arn
         self.function_role_arn = function.role_arn
+        self.function_name = function.function_name
         self.security_group_id = group.id
         self.ready = [*function.ready, egress, machine, machine_policy, *targets]
         self.finish("state_machine_arn", "function_role_arn", "security_group_id")
@@ -101,11 +104,20 @@ class Releases(PlatformComponent):
                 log_retention_days=args.log_retention_days,
                 subnet_ids=args.subnet_ids,
                 security_group_ids=[group.id],
+                after=args.order.before(teardown.RELEASES),
             ),
             opts=self.child(),
         )
 
     def _machine(self, function: PythonFunction) -> tuple[aws.sfn.StateMachine, aws.iam.RolePolicy]:
+        logs = aws.cloudwatch.LogGroup(
+            f"{self._name}-machine-logs",
+            # Under this prefix Step Functions need not edit the account's log policy for every machine.
+            name_prefix="/aws/vendedlogs/states/trainserve-",
+            retention_in_days=self._args.log_retention_days,
+            kms_key_id=self._args.key_arn,
+            opts=self.child(),
+        )
         role = aws.iam.Role(
             f"{self._name}-machine-role",
             assume_role_policy=iam.assume_role("states", self._args.account_id),
@@ -119,7 +131,8 @@ class Releases(PlatformComponent):
                     sid="Step",
                     actions=["lambda:InvokeFunction"],
                     resources=[function.arn, pulumi.Output.concat(function.arn, ":*")],
-                )
+                ),
+                iam.deliver_logs("WriteLogs"),
             ),
             opts=self.child(),
         )
@@ -127,6 +140,12 @@ class Releases(PlatformComponent):
             f"{self._name}-machine",
             role_arn=role.arn,
             definition=function.arn.apply(definition),
+            # Errors only: a step's input and output are in the release's record already.
+            logging_configuration={
+                "level": "ERROR",
+                "include_execution_data": False,
+                "log_destination": pulumi.Output.concat(logs.arn, ":*"),
+            },
             opts=self.child(depends_on=[policy]),
         )
         return machine, policy
@@ -168,7 +187,7 @@ class Releases(PlatformComponent):
         aws.sqs.QueuePolicy(
             f"{name}-undelivered-policy",
             queue_url=undelivered.url,
-            policy=rules_may_send(undelivered.arn, [rule.arn for rule in rules]),
+            policy=iam.rules_may_send(undelivered.arn, [rule.arn for rule in rules]),
             opts=self.child(),
         )
         return ready

@@ -29,6 +29,7 @@ class RetrainingArgs:
     models: Sequence[str]
     batch_delay_s: int
     max_attempts: int
+    drift_schedule: str
     key_arn: pulumi.Input[str]
     data_bucket: pulumi.Input[str]
     data_bucket_arn: pulumi.Input[str]
@@ -47,6 +48,8 @@ class Retraining(PlatformComponent):
     TYPE = "trainserve:retraining:Retraining"
     queue_url: pulumi.Output[str]
     queue_arn: pulumi.Output[str]
+    queue_names: dict[str, pulumi.Output[str]]
+    function_name: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: RetrainingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -80,7 +83,10 @@ class Retraining(PlatformComponent):
         )
         rules = [self._uploads(model, queue, undelivered) for model in args.models]
         allowed = self._allow_rules(queue, undelivered, [rule.arn for rule, _ in rules])
+        self._drift_schedule()
         self.queue_url, self.queue_arn = queue.url, queue.arn
+        self.queue_names = {"uploads": queue.name, "failed": dead.name, "undelivered": undelivered.name}
+        self.function_name = function.function_name
         self.ready = [mapping, *allowed, *(target for _, target in rules)]
         self.finish("queue_url", "queue_arn")
 
@@ -139,6 +145,16 @@ class Retraining(PlatformComponent):
         )
         return rule, target
 
+    def _drift_schedule(self) -> None:
+        """When drift is looked for: disabled and without a target until there is a function for it."""
+        aws.cloudwatch.EventRule(
+            f"{self._name}-drift",
+            description="Compare what the models are asked with what they were trained on",
+            schedule_expression=self._args.drift_schedule,
+            state="DISABLED",
+            opts=self.child(),
+        )
+
     def _allow_rules(
         self, queue: aws.sqs.Queue, undelivered: aws.sqs.Queue, rule_arns: Sequence[pulumi.Output[str]]
     ) -> list[aws.sqs.QueuePolicy]:
@@ -146,7 +162,7 @@ class Retraining(PlatformComponent):
             aws.sqs.QueuePolicy(
                 f"{self._name}-{label}-policy",
                 queue_url=target.url,
-                policy=rules_may_send(target.arn, rule_arns),
+                policy=iam.rules_may_send(target.arn, rule_arns),
                 opts=self.child(),
             )
             for label, target in (("queue", queue), ("undelivered", undelivered))
@@ -184,21 +200,6 @@ def upload_pattern(bucket: str, model: str) -> dict[str, Any]:
             "object": {"key": [{"prefix": names.incoming(model)}]},
         },
     }
-
-
-def rules_may_send(
-    queue_arn: pulumi.Input[str], rule_arns: Sequence[pulumi.Input[str]]
-) -> pulumi.Output[str]:
-    """The queue policy by which exactly these rules deliver."""
-    return iam.document(
-        iam.Statement(
-            sid="Rules",
-            principal={"Service": "events.amazonaws.com"},
-            actions=["sqs:SendMessage"],
-            resources=[queue_arn],
-            conditions={"ArnEquals": {"aws:SourceArn": list(rule_arns)}},
-        )
-    )
 
 
 def jobs_arn(args_region: str, account_id: pulumi.Input[str], stack: str) -> pulumi.Output[str]:

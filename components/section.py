@@ -31,3 +31,4 @@ def text(pattern: str, accepts: str, max_length: int) -> Any:  # noqa: ANN401  #
 ColumnName = Annotated[
     str, text(r"^[^\s,\"][^,\"\r\n]*$", "a column's name, at most 100 characters without comma or quote", 100)
 ]
+Cidr = Annotated[str, text(r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "an IPv4 network like 10.0.0.0/16", 18)]

@@ -10,7 +10,18 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from components import versions
-from components.section import NAME_PATTERN, ColumnName, Section, text
+from components.infra_settings import Endpoint, FlowLogs, LoadBalancer, NodePools, Peering
+from components.operations_settings import (
+    Digest,
+    InstanceType,
+    ModelMonitor,
+    Observability,
+    Rate,
+    RegistryImage,
+    Security,
+    Tuning,
+)
+from components.section import NAME_PATTERN, Cidr, ColumnName, Section, text
 from components.steps import Step
 
 NAMESPACE: Final = "trainserve"
@@ -20,10 +31,6 @@ MAX_HYPERPARAMETER_LENGTH: Final = 2500
 """SageMaker's limit on one hyperparameter's value."""
 
 
-Cidr = Annotated[
-    str,
-    text(r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$", "an IPv4 network like 10.0.0.0/16", 18),
-]
 Zone = Annotated[str, text(r"^[a-z]{2}-[a-z]+-\d[a-z]$", "an availability zone like us-east-1a", 20)]
 Cpu = Annotated[str, text(r"^(\d+m|\d+(\.\d{1,3})?)$", "a CPU quantity like 100m or 2", 8)]
 Memory = Annotated[str, text(r"^\d+(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
@@ -50,9 +57,6 @@ TagValue = Annotated[
     str, text(r"^[\w .:/=+@-]*$", "at most 256 letters, digits, spaces or any of . : / = + @ _ -", 256)
 ]
 Email = Annotated[str, text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "an e-mail address", 254)]
-InstanceType = Annotated[
-    str, text(r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", "a SageMaker instance type like ml.m5.large", 40)
-]
 
 
 class Environment(Section):
@@ -62,6 +66,7 @@ class Environment(Section):
     protect: bool = Field(description="Refuse to delete what holds state: buckets, keys, images, cluster.")
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731] = 30
     alarm_email: Email | None = None
+    monthly_budget_usd: Annotated[int, Field(ge=1, le=10_000_000)] = 500
 
 
 class Network(Section):
@@ -70,6 +75,12 @@ class Network(Section):
     cidr: Cidr = "10.0.0.0/16"
     availability_zones: tuple[Zone, ...] = Field(min_length=2, max_length=3)
     nat_per_zone: bool = False
+    interface_endpoints: tuple[Endpoint, ...] = Field(
+        default=("ecr.api", "ecr.dkr", "sts"),
+        description="AWS services reached without NAT; each costs about $7 a zone and month.",
+    )
+    flow_logs: FlowLogs = "cloudwatch"
+    peering: Peering | None = None
 
 
 class Cluster(Section):
@@ -86,6 +97,10 @@ class Cluster(Section):
         "authenticator",
     )
     admins: tuple[RoleArn, ...] = ()
+    developers: tuple[RoleArn, ...] = Field(
+        default=(), description="May look at the workload's namespace, and at developerNamespaces."
+    )
+    developer_namespaces: tuple[Name, ...] = ()
 
 
 class Storage(Section):
@@ -99,6 +114,13 @@ class Storage(Section):
 class Training(Section):
     """How models are trained."""
 
+    image: RegistryImage | None = Field(
+        default=None,
+        description="Another training image that keeps script mode and the bundle; else the built-in one.",
+    )
+    tuning: Tuning | None = None
+    pipeline: bool = False
+    model_monitor: ModelMonitor | None = None
     instance_type: InstanceType = "ml.m5.large"
     volume_gb: Annotated[int, Field(ge=1, le=16384)] = 30
     max_runtime_seconds: Annotated[int, Field(ge=60, le=432000)] = 3600
@@ -116,12 +138,22 @@ class Retraining(Section):
 
     batch_delay_seconds: Annotated[int, Field(ge=0, le=900)] = 60
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    drift_schedule: Rate = "rate(1 hour)"
 
 
 class Workload(Section):
     """The pods that serve a model; every model has the same."""
 
     namespace: Name = "serving"
+    compute: Literal["nodes", "fargate"] = "nodes"
+    image_digest: Digest | None = Field(
+        default=None,
+        description="Another server in this stack's repository that keeps the protocol; else the built one.",
+    )
+    zone_spread: Literal["prefer", "require"] = "prefer"
+    grpc_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
+        default=None, description="A port of the serving image's for gRPC, behind an NLB of its own."
+    )
     replicas: Annotated[int, Field(ge=1, le=100)] = 2
     min_replicas: Annotated[int, Field(ge=1, le=100)] = 2
     max_replicas: Annotated[int, Field(ge=1, le=100)] = 10
@@ -162,6 +194,10 @@ class Settings(Section):
     training: Training = Training()
     retraining: Retraining = Retraining()
     workload: Workload = Workload()
+    node_pools: NodePools = NodePools()
+    load_balancer: LoadBalancer = LoadBalancer()
+    observability: Observability = Observability()
+    security: Security = Security()
     models: Mapping[ModelName, Model] = Field(
         min_length=1,
         max_length=20,

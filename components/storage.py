@@ -1,13 +1,13 @@
 """Keys and buckets: data that comes in, artifacts that come out, and the state of the loop."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
 from components import iam
 from components.base import PlatformComponent
+from components.buckets import lifecycle_rules, tls_only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,40 +122,8 @@ class Storage(PlatformComponent):
         return bucket
 
 
-def lifecycle_rules(noncurrent_days: int) -> list[Any]:
-    """Old versions and abandoned uploads expire; current objects never do."""
-    return [
-        {
-            "id": "old-versions",
-            "status": "Enabled",
-            "filter": {"prefix": ""},
-            "noncurrent_version_expiration": {"noncurrent_days": noncurrent_days},
-        },
-        {
-            "id": "abandoned-uploads",
-            "status": "Enabled",
-            "filter": {"prefix": ""},
-            "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
-        },
-    ]
-
-
-def tls_only(bucket_arn: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Refuses every request that does not come over TLS."""
-    return iam.document(
-        iam.Statement(
-            sid="TlsOnly",
-            effect="Deny",
-            principal="*",
-            actions=["s3:*"],
-            resources=[bucket_arn, pulumi.Output.concat(bucket_arn, "/*")],
-            conditions={"Bool": {"aws:SecureTransport": "false"}},
-        )
-    )
-
-
 def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]:
-    """The account's IAM policies decide, as is usual; logs and alarms may use it on this account's behalf."""
+    """The account's IAM policies decide, as is usual; logs, alarms and a trail may use it on its behalf."""
     return iam.document(
         iam.Statement(
             sid="Account",
@@ -184,8 +152,15 @@ def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]
         ),
         iam.Statement(
             sid="Alarms",
-            principal={"Service": "cloudwatch.amazonaws.com"},
+            principal={"Service": ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"]},
             actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+            resources=["*"],
+            conditions={"StringEquals": {"aws:SourceAccount": account_id}},
+        ),
+        iam.Statement(
+            sid="Trail",
+            principal={"Service": "cloudtrail.amazonaws.com"},
+            actions=["kms:DescribeKey", "kms:GenerateDataKey*"],
             resources=["*"],
             conditions={"StringEquals": {"aws:SourceAccount": account_id}},
         ),

@@ -45,6 +45,8 @@ def register(stack: str, extra: Mapping[str, str]) -> None:
 
     def add(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         props: dict[str, Any] = dict(args.props)
+        if args.type_.startswith("kubernetes:helm.sh/"):
+            return None  # a chart's objects carry the chart's labels
         if args.type_.startswith("kubernetes:"):
             metadata = props.get("metadata") or {}
             if not isinstance(metadata, Mapping):  # typed args or an output: nothing of ours is written so

@@ -49,8 +49,9 @@ class Training(PlatformComponent):
             assume_role_policy=iam.assume_role("sagemaker", args.account_id),
             opts=self.child(),
         )
+        statements = [*job_statements(args), *monitor_statements(args), *pipeline_statements(args)]
         policy = aws.iam.RolePolicy(
-            f"{name}-policy", role=role.id, policy=iam.document(*job_statements(args)), opts=self.child()
+            f"{name}-policy", role=role.id, policy=iam.document(*statements), opts=self.child()
         )
         contents = archives.contents(archives.training_files())
         source = aws.s3.BucketObjectv2(
@@ -79,7 +80,7 @@ class Training(PlatformComponent):
         self.package_groups = {model: group.model_package_group_name for model, group in groups.items()}
         self.package_group_arns = {model: group.arn for model, group in groups.items()}
         places = JobPlaces(
-            image=image.registry_path,
+            image=args.settings.image or image.registry_path,
             role_arn=role.arn,
             source_uri=pulumi.Output.concat("s3://", args.artifact_bucket, "/", source.key),
             artifact_bucket=args.artifact_bucket,
@@ -132,9 +133,54 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
         iam.Statement(
             sid="PullContainer",
             actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-            resources=[f"arn:aws:ecr:{args.region}:*:repository/{versions.XGBOOST_CONTAINER_REPOSITORY}"],
+            resources=container_repositories(args.region, args.settings),
         ),
     ]
+
+
+def monitor_statements(args: TrainingArgs) -> list[iam.Statement]:
+    """What SageMaker's monitor reads and writes beside that, where it is on."""
+    if args.settings.model_monitor is None:
+        return []
+    return [
+        iam.read_objects("ReadCaptures", args.data_bucket_arn, names.CAPTURES),
+        iam.list_bucket("ListCaptures", args.data_bucket_arn),
+        iam.write_objects("WriteFindings", args.artifact_bucket_arn, names.MONITORING),
+    ]
+
+
+def pipeline_statements(args: TrainingArgs) -> list[iam.Statement]:
+    """What a pipeline of SageMaker's does with the same role, where there is one: it starts jobs."""
+    if not args.settings.pipeline:
+        return []
+    jobs = pulumi.Output.concat(
+        f"arn:aws:sagemaker:{args.region}:", args.account_id, ":training-job/pipelines-*"
+    )
+    return [
+        iam.Statement(
+            sid="RunSteps",
+            actions=[
+                "sagemaker:AddTags",
+                "sagemaker:CreateTrainingJob",
+                "sagemaker:DescribeTrainingJob",
+                "sagemaker:StopTrainingJob",
+            ],
+            resources=[jobs],
+        )
+    ]
+
+
+def container_repositories(region: str, settings: s.Training) -> list[str]:
+    """The repositories that jobs pull from; AWS's own lie in an account of their own in each region."""
+    found: list[str] = []
+    if settings.image is None:
+        found.append(f"arn:aws:ecr:{region}:*:repository/{versions.XGBOOST_CONTAINER_REPOSITORY}")
+    else:
+        host, _, name = settings.image.partition("@")[0].partition("/")
+        found.append(f"arn:aws:ecr:{region}:{host.split('.')[0]}:repository/{name}")
+    if settings.model_monitor is not None:
+        found.append(f"arn:aws:ecr:{region}:*:repository/{versions.MODEL_MONITOR_REPOSITORY}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from typing import Final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import names
+from components import names, teardown
 from components import settings as s
 from components.base import PlatformComponent
+from components.entrance import READINESS_GATE, Door, Entrance, EntranceArgs
 
 SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """No image and no model is there at the first `up`: the pods come when they can."""
@@ -28,6 +29,14 @@ class WorkloadArgs:
     settings: s.Workload
     models: Sequence[str]
     image: pulumi.Input[str]
+    stack: str
+    trace_sample_percent: float
+    subject_key: bool
+    rights: Sequence[pulumi.Resource]
+    """What gives the pods their rights and their secret: there before them."""
+
+    door: Door
+    order: teardown.Order
 
 
 class Workload(PlatformComponent):
@@ -35,6 +44,7 @@ class Workload(PlatformComponent):
 
     TYPE = "trainserve:workload:Workload"
     namespace: str
+    namespace_object: k8s.core.v1.Namespace
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: WorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -47,13 +57,16 @@ class Workload(PlatformComponent):
             metadata={
                 "name": self.namespace,
                 "labels": {
-                    f"pod-security.kubernetes.io/{mode}": "restricted"
-                    for mode in ("enforce", "audit", "warn")
+                    **{
+                        f"pod-security.kubernetes.io/{mode}": "restricted"
+                        for mode in ("enforce", "audit", "warn")
+                    },
+                    **READINESS_GATE,
                 },
             },
             opts=self.child(),
         )
-        self._namespace = namespace
+        self._namespace = self.namespace_object = namespace
         account = k8s.core.v1.ServiceAccount(
             f"{name}-account",
             metadata=self._metadata(names.CONTAINER),
@@ -106,7 +119,8 @@ class Workload(PlatformComponent):
         # The Service is there before the pods, so that whatever watches pods through it sees them come up.
         service = k8s.core.v1.Service(
             name,
-            metadata=self._metadata(model, wait=False),
+            # Prometheus finds it, and names its job, by these labels.
+            metadata={**self._metadata(model, wait=False), "labels": labels},
             spec={
                 "selector": labels,
                 # The same port outside and in: a network policy knows the container's only.
@@ -114,12 +128,37 @@ class Workload(PlatformComponent):
             },
             opts=self._inside(),
         )
+        before = self._args.order.before(teardown.WORKLOAD)
+        # The Ingress too: a pod gets its readiness gate only where a target group knows its Service.
+        entrance = Entrance(
+            name,
+            EntranceArgs(
+                model=model,
+                namespace=self.namespace,
+                door=self._args.door,
+                selector=labels,
+                grpc_port=settings.grpc_port,
+                after=[self._namespace, service, *before],
+            ),
+            self.child(),
+        )
         deployment = k8s.apps.v1.Deployment(
             name,
             metadata=self._metadata(model, wait=False),
-            spec=deployment_spec(settings, labels, self._args.image),
-            opts=self.child(depends_on=[service, account], ignore_changes=list(RELEASE_CHANGES)),
+            spec=deployment_spec(self._args, labels),
+            opts=self.child(
+                depends_on=[service, account, entrance.ingress, *self._args.rights, *before],
+                ignore_changes=list(RELEASE_CHANGES),
+            ),
         )
+        self._keep_available(name, model, labels, deployment)
+        return [service, deployment]
+
+    def _keep_available(
+        self, name: str, model: str, labels: dict[str, str], deployment: pulumi.Resource
+    ) -> None:
+        """As many pods as the load wants, and no more than one of them taken away at a time."""
+        settings = self._args.settings
         k8s.autoscaling.v2.HorizontalPodAutoscaler(
             name,
             metadata=self._metadata(model),
@@ -148,13 +187,11 @@ class Workload(PlatformComponent):
             spec={"max_unavailable": 1, "selector": {"match_labels": labels}},
             opts=self._inside(),
         )
-        return [service, deployment]
 
 
-def deployment_spec(
-    settings: s.Workload, labels: dict[str, str], image: pulumi.Input[str]
-) -> k8s.apps.v1.DeploymentSpecArgsDict:
+def deployment_spec(args: WorkloadArgs, labels: dict[str, str]) -> k8s.apps.v1.DeploymentSpecArgsDict:
     """One more pod before one fewer, and none goes before its successor answers."""
+    settings = args.settings
     return {
         "replicas": settings.replicas,
         "selector": {"match_labels": labels},
@@ -164,17 +201,75 @@ def deployment_spec(
             "type": "RollingUpdate",
             "rolling_update": {"max_surge": 1, "max_unavailable": 0},
         },
-        "template": {"metadata": {"labels": labels}, "spec": pod_spec(settings, image)},
+        "template": {"metadata": {"labels": labels}, "spec": pod_spec(args, labels)},
     }
 
 
-def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgsDict:
+def spread(
+    settings: s.Workload, labels: dict[str, str]
+) -> list[k8s.core.v1.TopologySpreadConstraintArgsDict]:
+    """Over zones and over hosts, and each version by itself: a rollout must not skew its successor."""
+    zone = "DoNotSchedule" if settings.zone_spread == "require" else "ScheduleAnyway"
+    return [
+        {
+            "topology_key": key,
+            "max_skew": 1,
+            "when_unsatisfiable": otherwise,
+            "label_selector": {"match_labels": labels},
+            "match_label_keys": ["pod-template-hash"],
+        }
+        for key, otherwise in (
+            ("topology.kubernetes.io/zone", zone),
+            ("kubernetes.io/hostname", "ScheduleAnyway"),
+        )
+    ]
+
+
+def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
+    """The server's variables, and OpenTelemetry's own for whatever in the image traces."""
+    settings = args.settings
+    drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
+    variables = {"SERVING_PORT": str(names.PORT), "SERVING_DRAIN_SECONDS": str(max(1, drain))}
+    if args.trace_sample_percent > 0:
+        variables |= {
+            "OTEL_SERVICE_NAME": labels["app.kubernetes.io/name"],
+            "OTEL_RESOURCE_ATTRIBUTES": f"deployment.environment.name={args.stack}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": names.TRACES,
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": f"{args.trace_sample_percent / 100:g}",
+        }
+    if args.subject_key:
+        variables["SERVING_SUBJECT_KEY_FILE"] = f"{names.SUBJECT_KEY_PATH}/{names.SUBJECT_KEY}"
+    return variables
+
+
+def volumes(args: WorkloadArgs) -> dict[str, k8s.core.v1.VolumeArgsDict]:
+    """Where in the container → what lies there."""
+    found: dict[str, k8s.core.v1.VolumeArgsDict] = {
+        "/tmp": {"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}  # noqa: S108
+    }
+    if args.subject_key:
+        found[names.SUBJECT_KEY_PATH] = {
+            "name": names.SUBJECT_KEY,
+            "csi": {
+                "driver": "secrets-store.csi.k8s.io",
+                "read_only": True,
+                "volume_attributes": {"secretProviderClass": names.SUBJECT_KEY},
+            },
+        }
+    return found
+
+
+def pod_spec(args: WorkloadArgs, labels: dict[str, str]) -> k8s.core.v1.PodSpecArgsDict:
     """The pod: non-root, read-only, without privileges or a token, drained before it stops."""
+    settings, mounted = args.settings, volumes(args)
     return {
         "service_account_name": names.CONTAINER,
         "automount_service_account_token": False,
         "enable_service_links": False,
         "termination_grace_period_seconds": settings.grace_period_seconds,
+        "topology_spread_constraints": spread(settings, labels),
         "security_context": {
             "run_as_non_root": True,
             "run_as_user": USER,
@@ -182,22 +277,24 @@ def pod_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.PodS
             "fs_group": USER,
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
-        "containers": [container_spec(settings, image)],
-        "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}],
+        "containers": [container_spec(args, labels, mounted)],
+        "volumes": list(mounted.values()),
     }
 
 
-def container_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v1.ContainerArgsDict:
+def container_spec(
+    args: WorkloadArgs, labels: dict[str, str], mounted: dict[str, k8s.core.v1.VolumeArgsDict]
+) -> k8s.core.v1.ContainerArgsDict:
     """The server, and how one sees whether it lives and can answer."""
-    drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
+    settings = args.settings
+    grpc: list[k8s.core.v1.ContainerPortArgsDict] = (
+        [] if settings.grpc_port is None else [{"name": "grpc", "container_port": settings.grpc_port}]
+    )
     return {
         "name": names.CONTAINER,
-        "image": image,
-        "ports": [{"name": "http", "container_port": names.PORT}],
-        "env": [
-            {"name": "SERVING_PORT", "value": str(names.PORT)},
-            {"name": "SERVING_DRAIN_SECONDS", "value": str(max(1, drain))},
-        ],
+        "image": args.image,
+        "ports": [{"name": "http", "container_port": names.PORT}, *grpc],
+        "env": [{"name": key, "value": value} for key, value in environment(args, labels).items()],
         "resources": {
             "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
             "limits": {"cpu": settings.cpu_limit, "memory": settings.memory_limit},
@@ -228,5 +325,8 @@ def container_spec(settings: s.Workload, image: pulumi.Input[str]) -> k8s.core.v
         },
         # Time for all that send requests to learn that this pod goes, before it takes none.
         "lifecycle": {"pre_stop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
-        "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
+        "volume_mounts": [
+            {"name": volume["name"], "mount_path": path, "read_only": "csi" in volume}
+            for path, volume in mounted.items()
+        ],
     }

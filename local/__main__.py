@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local.errors import Interrupted, LocalError
+from local.plan.command import add_options as add_plan_options
 from local.signals import Signals
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ def demo(options: argparse.Namespace, signals: Signals) -> int:
     session = _session(options, signals, command.settings(options.project))
     session.check_free()  # before anything is told, and before an earlier run's report goes
     return signals.guarded(lambda: command.run(session, command.DemoOptions()), session.close)
+
+
+def plan(options: argparse.Namespace, _signals: Signals) -> int:
+    """Show what a stack would be: resources, policy, cost, critical path, changes; without credentials."""
+    from local.plan import command  # noqa: PLC0415
+
+    return command.run(options)
 
 
 def down(options: argparse.Namespace, _signals: Signals) -> int:
@@ -271,6 +279,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "up":
             runs.add_argument("--no-wait", action="store_true", help="do not wait for the first model")
+    add_plan_options(add("plan", plan))
     add("down", down)
     add("status", status).add_argument("--json", action="store_true", help="as JSON, with all outputs")
     writes = add("data", data)

@@ -56,6 +56,8 @@ class Resource:
     property_dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     ignore_changes: tuple[str, ...] = ()
     additional_secret_outputs: tuple[str, ...] = ()
+    secret_inputs: tuple[str, ...] = ()
+    """Dotted paths within `inputs` that the program declared secret."""
     provider: str | None = None
     version: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -274,6 +276,7 @@ def record(request: Any, urn: str) -> Resource:  # noqa: ANN401  # a protobuf me
         },
         ignore_changes=tuple(request.ignoreChanges),
         additional_secret_outputs=tuple(request.additionalSecretOutputs),
+        secret_inputs=tuple(wire.secret_paths(request.object)),
         provider=request.provider or None,
         version=request.version,
         inputs=wire.to_plain(request.object),

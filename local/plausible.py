@@ -41,6 +41,7 @@ _ARN_NOUNS: Final[dict[str, str]] = {
     "aws:sfn/stateMachine:StateMachine": "stateMachine:",
     "aws:ecr/repository:Repository": "repository/",
     "aws:codebuild/project:Project": "project/",
+    "aws:iam/instanceProfile:InstanceProfile": "instance-profile/",
 }
 _ARN_SERVICES: Final[dict[str, str]] = {
     "aws:cloudwatch/eventRule:EventRule": "events",

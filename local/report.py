@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from local import charts
+from local.templating import templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from local.samples import Bucket, Percentiles
 
-_TEMPLATES = Path(__file__).parent / "templates"
 PHASES = ("before", "during", "after")
 _COLOURS = 6
 
@@ -217,7 +214,7 @@ def render(report: Report) -> str:
     """The report as one self-contained page."""
     from local import page  # noqa: PLC0415  # it needs this module's types
 
-    return _templates().get_template("report.html.j2").render(page.context(report))
+    return templates().get_template("report.html.j2").render(page.context(report))
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
@@ -338,14 +335,3 @@ def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     if isinstance(value, list | tuple):
         return [_finite(member) for member in value]
     return value
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

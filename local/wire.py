@@ -57,6 +57,28 @@ def to_plain(struct: struct_pb2.Struct) -> dict[str, Any]:
     return {key: _plain(value) for key, value in struct.fields.items()}
 
 
+def secret_paths(struct: struct_pb2.Struct, at: str = "") -> Iterator[str]:
+    """Where secrets stand in a struct: dotted paths, list indexes included."""
+    for key, value in struct.fields.items():
+        yield from _secrets(value, f"{at}.{key}" if at else key)
+
+
+def _secrets(value: struct_pb2.Value, at: str) -> Iterator[str]:
+    kind = value.WhichOneof("kind")
+    if kind == "list_value":
+        for index, item in enumerate(value.list_value.values):
+            yield from _secrets(item, f"{at}.{index}")
+    elif kind == "struct_value":
+        fields = value.struct_value.fields
+        signature = fields[_SIGNATURE].string_value if _SIGNATURE in fields else ""
+        if signature == _SECRET or (signature == _OUTPUT and fields["secret"].bool_value):
+            yield at
+        elif signature == _OUTPUT:
+            yield from _secrets(fields["value"], at)
+        else:
+            yield from secret_paths(value.struct_value, at)
+
+
 def merged(struct: struct_pb2.Struct, values: Mapping[str, Any]) -> struct_pb2.Struct:
     """`struct` with `values` put over it; values may hold nothing but JSON and what `reference` returns."""
     result = struct_pb2.Struct()

@@ -42,7 +42,8 @@ def _policy(site: Site, resource: Resource) -> Realised:
 
 def _attachment(site: Site, resource: Resource) -> Realised:
     role, policy = resource.inputs["role"], resource.inputs["policyArn"]
-    site.client("iam").attach_role_policy(RoleName=role, PolicyArn=policy)
+    if not policy.startswith("arn:aws:iam::aws:"):  # AWS's own policies are not there
+        site.client("iam").attach_role_policy(RoleName=role, PolicyArn=policy)
     return Realised(f"{role}-{policy.rpartition('/')[2]}", {})
 
 

@@ -36,6 +36,7 @@ class Registered:
     remote: bool
     protect: bool
     retain: bool
+    deleted_with: str
     provider: str
     dependencies: frozenset[str]
     ignore_changes: tuple[str, ...]
@@ -86,6 +87,8 @@ class Answers(mocks.Mocks):
             "versionId": "3sL4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY+MTRCxf3vjVBH40Nr8X8gdRQBpUMLUo",
             "kubeconfigJson": "{}",
             "clusterSecurityGroupId": "sg-cluster",
+            "oidcProviderArn": f"arn:aws:iam::{ACCOUNT}:oidc-provider/oidc.example/id/ABC",
+            "oidcIssuer": "oidc.example/id/ABC",
         }
         return f"{args.name}-id", {**made, **args.inputs}
 
@@ -121,6 +124,7 @@ class RecordingMonitor(mocks.MockMonitor):
                 remote=request.remote,
                 protect=request.protect,
                 retain=request.retainOnDelete,
+                deleted_with=request.deletedWith,
                 provider=request.provider,
                 dependencies=frozenset(request.dependencies),
                 ignore_changes=tuple(request.ignoreChanges),

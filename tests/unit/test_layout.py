@@ -20,8 +20,10 @@ OURS = (
 )
 LAMBDA = frozenset({"aws_lambda_powertools", "boto3", "botocore", "urllib3"})
 RESOURCES = frozenset(
-    {"alerts", "bootstrap", "cluster", "functions", "network", "platform", "registry", "releases"}
-    | {"retraining", "storage", "training", "workload"}
+    {"account_baseline", "addons", "alerts", "benchmark", "bootstrap", "cluster", "cluster_security"}
+    | {"compute_layer", "functions", "load_balancer", "loop_layer", "network", "node_pools", "observability"}
+    | {"platform", "prometheus", "registry", "releases", "retraining", "sagemaker_extras", "storage"}
+    | {"training", "workload"}
 )
 
 
@@ -102,14 +104,17 @@ def test_a_function_without_the_bundle_does_not_reach_it() -> None:
 
 @pytest.mark.parametrize("path", files("components"), ids=name)
 def test_components_are_put_together_in_one_place(path: Path) -> None:
-    """A component with resources uses another only as its child: the platform does the rest."""
+    """A component with resources uses another only as its child: the platform's layers do the rest."""
     used = {n.split(".")[1] for n in imports(path) if n.startswith("components.")} & RESOURCES
     allowed = {
-        "platform": RESOURCES,
+        "platform": {"bootstrap", "compute_layer", "loop_layer"},
+        "loop_layer": RESOURCES - {"compute_layer", "loop_layer", "platform"},
+        "compute_layer": RESOURCES - {"compute_layer", "platform"},
         "registry": {"functions"},
         "retraining": {"functions"},
         "releases": {"functions", "registry", "retraining"},
         "checks": {"training"},
+        "cluster": {"addons"},
     }
     assert used <= allowed.get(path.stem, set())
 

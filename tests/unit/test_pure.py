@@ -15,8 +15,8 @@ import pytest
 from bundle.steps import OPERATIONS, TimestampParts
 from common.datasets import DataSet, dataset_hash
 from components import archives, bootstrap, datasets, names, network, registry, steps, versions
-from components.checks import cpu_milli, memory_mib
 from components.iam import Statement
+from components.quantities import cpu_milli, memory_mib
 from components.settings import Model
 from components.training import hyperparameters
 
@@ -41,7 +41,13 @@ def test_a_network_has_two_or_three_zones() -> None:
             availability_zones=["us-east-1a"],
             nat_per_zone=False,
             region="us-east-1",
+            account_id="123456789012",
             cluster_name="c",
+            interface_endpoints=[],
+            flow_logs="cloudwatch",
+            peering=None,
+            key_arn="key",
+            log_retention_days=7,
         )
 
 

@@ -46,12 +46,12 @@ FIELDS: list[tuple[str, Any, str]] = [
         "workload.targetCpuPercent: want a whole number from 10 to 95, got 100",
     ),
     ("workload.namespace", "My_Space", "trainserve:workload.namespace: want lower-case letters, digits and"),
-    ("workload", "many", "trainserve:workload: want a section with cpuLimit, cpuRequest, "),
+    ("workload", "many", "trainserve:workload: want a section with compute, cpuLimit, "),
     ("netwrok", {}, "trainserve:netwrok is not a setting: did you mean network? known here are cluster, "),
     (
         "network",
         REMOVED,
-        "trainserve:network is missing: want a section with availabilityZones, cidr, natPerZone",
+        "trainserve:network is missing: want a section with availabilityZones, cidr, flowLogs, ",
     ),
     (
         "network.cidr",

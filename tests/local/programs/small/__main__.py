@@ -20,6 +20,8 @@ match os.environ.get("SMALL_MODE", ""):
     case "twice":
         aws.s3.Bucket("same")
         aws.s3.Bucket("same")
+    case "prints":
+        print("hello from the program")  # noqa: T201
     case _:
         pass
 

@@ -1,0 +1,280 @@
+"""What is watched in CloudWatch: log groups, events worth keeping, alarms and one dashboard.
+
+Only metrics that exist are used. The load balancer controller makes the ALB, so its name is known after the
+first `up` only: until `observability.loadBalancer` names it, the alarm on errors looks at every ALB of the
+region, and p95 is watched by Prometheus alone (CloudWatch's queries have no percentiles).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_aws as aws
+
+from components import iam, names
+from components.base import PlatformComponent
+from components.dashboard import DashboardFacts, dashboard
+from components.operations_settings import Observability as Settings
+
+INSIGHTS: Final = "ContainerInsights"
+_INSIGHTS_GROUPS: Final = ("application", "dataplane", "host", "performance")
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservabilityArgs:
+    """What a caller decides, and the things that are watched."""
+
+    stack: str
+    region: str
+    account_id: pulumi.Input[str]
+    settings: Settings
+    models: Sequence[str]
+    cluster_name: str
+    queues: Mapping[str, pulumi.Input[str]]
+    functions: Mapping[str, pulumi.Input[str]]
+    state_machine_arn: pulumi.Input[str]
+    key_arn: pulumi.Input[str]
+    topic_arn: pulumi.Input[str]
+    log_retention_days: int
+
+
+class Observability(PlatformComponent):
+    """Log groups with an end, the events that explain an incident, alarms, and a dashboard of all of it."""
+
+    TYPE = "trainserve:observability:Observability"
+    log_groups: list[pulumi.Resource]
+
+    def __init__(
+        self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(name, opts)
+        self._name = name
+        self._args = args
+        # The CloudWatch add-on would make these itself, without an end and without our key.
+        self.log_groups = [
+            self._log_group(f"insights-{kind}", f"/aws/containerinsights/{args.cluster_name}/{kind}")
+            for kind in _INSIGHTS_GROUPS
+        ]
+        rules = self._kept_events()
+        alarms = [
+            *self._load_balancer_alarms(),
+            *(self._rule_alarm(label, rule) for label, rule in rules.items()),
+            *(self._drift_alarm(model) for model in args.models),
+            self._pending_alarm(),
+            self._release_alarm(),
+        ]
+        self._dashboard(alarms)
+        self.finish()
+
+    def _log_group(self, label: str, physical: str) -> aws.cloudwatch.LogGroup:
+        return aws.cloudwatch.LogGroup(
+            f"{self._name}-{label}",
+            name=physical,
+            retention_in_days=self._args.log_retention_days,
+            kms_key_id=self._args.key_arn,
+            opts=self.child(),
+        )
+
+    def _kept_events(self) -> dict[str, aws.cloudwatch.EventRule]:
+        """Events that explain an incident, kept as log lines; alarms count how often the rules fired."""
+        args = self._args
+        kept = self._log_group("events", f"/aws/events/{args.cluster_name}")
+        allowed = aws.cloudwatch.LogResourcePolicy(
+            f"{self._name}-events",
+            policy_name=f"{args.cluster_name}-events",
+            policy_document=iam.document(
+                iam.Statement(
+                    sid="Events",
+                    principal={"Service": ["events.amazonaws.com", "delivery.logs.amazonaws.com"]},
+                    actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+                    resources=[pulumi.Output.concat(kept.arn, ":*")],
+                    conditions={"StringEquals": {"aws:SourceAccount": args.account_id}},
+                )
+            ),
+            opts=self.child(),
+        )
+        rules: dict[str, aws.cloudwatch.EventRule] = {}
+        for label, (description, pattern) in event_patterns(args.stack).items():
+            rule = aws.cloudwatch.EventRule(
+                f"{self._name}-{label}",
+                description=description,
+                event_pattern=json.dumps(pattern, sort_keys=True),
+                opts=self.child(),
+            )
+            aws.cloudwatch.EventTarget(
+                f"{self._name}-{label}", rule=rule.name, arn=kept.arn, opts=self.child(depends_on=[allowed])
+            )
+            rules[label] = rule
+        return rules
+
+    def _rule_alarm(self, label: str, rule: aws.cloudwatch.EventRule) -> aws.cloudwatch.MetricAlarm:
+        failures = label == "failed-jobs"
+        return self._alarm(
+            label,
+            "A training job failed: its reason stands in the job, and refused files in the state table"
+            if failures
+            else "Spot nodes are taken away often: spread over more instance families, or use on-demand",
+            namespace="AWS/Events",
+            metric_name="TriggeredRules",
+            dimensions={"RuleName": rule.name},
+            statistic="Sum",
+            period=5 * _MINUTE if failures else _HOUR,
+            threshold=0 if failures else self._args.settings.spot_interruptions_per_hour,
+        )
+
+    def _load_balancer_alarms(self) -> list[aws.cloudwatch.MetricAlarm]:
+        settings = self._args.settings
+        named = settings.load_balancer
+        errors = self._alarm(
+            "errors",
+            f"More than {settings.error_rate_percent:g} % of the requests end in a 5xx",
+            threshold=settings.error_rate_percent,
+            evaluation_periods=3,
+            metric_queries=error_rate(named),
+        )
+        if named is None:
+            return [errors]
+        slow = self._alarm(
+            "latency",
+            f"The 95th percentile is above {settings.latency_p95_ms:g} ms",
+            namespace="AWS/ApplicationELB",
+            metric_name="TargetResponseTime",
+            dimensions={"LoadBalancer": named},
+            extended_statistic="p95",
+            period=_MINUTE,
+            evaluation_periods=5,
+            threshold=settings.latency_p95_ms / 1000,
+        )
+        return [errors, slow]
+
+    def _drift_alarm(self, model: str) -> aws.cloudwatch.MetricAlarm:
+        return self._alarm(
+            f"drift-{model}",
+            f"What {model} is asked no longer looks like what it was trained on (PSI)",
+            namespace=names.METRICS,
+            metric_name="DriftPsi",
+            dimensions={"Stack": self._args.stack, "Model": model},
+            statistic="Maximum",
+            period=_HOUR,
+            threshold=self._args.settings.drift_psi,
+        )
+
+    def _pending_alarm(self) -> aws.cloudwatch.MetricAlarm:
+        minutes = self._args.settings.pending_minutes
+        return self._alarm(
+            "pending",
+            f"Pods found no node for {minutes} minutes: limits of the node pools, quotas, or capacity",
+            namespace=INSIGHTS,
+            metric_name="pod_status_pending",
+            dimensions={"ClusterName": self._args.cluster_name},
+            statistic="Minimum",
+            period=_MINUTE,
+            evaluation_periods=minutes,
+            threshold=0,
+        )
+
+    def _release_alarm(self) -> aws.cloudwatch.MetricAlarm:
+        return self._alarm(
+            "releases",
+            "A release ended in an error: its record in the state table says where",
+            namespace="AWS/States",
+            metric_name="ExecutionsFailed",
+            dimensions={"StateMachineArn": self._args.state_machine_arn},
+            statistic="Sum",
+            period=5 * _MINUTE,
+            threshold=0,
+        )
+
+    def _alarm(
+        self,
+        label: str,
+        description: str,
+        *,
+        threshold: float,
+        evaluation_periods: int = 1,
+        **metric: Any,  # noqa: ANN401  # which metric: the SDK's own arguments
+    ) -> aws.cloudwatch.MetricAlarm:
+        return aws.cloudwatch.MetricAlarm(
+            f"{self._name}-{label}",
+            alarm_description=description,
+            comparison_operator="GreaterThanThreshold",
+            evaluation_periods=evaluation_periods,
+            threshold=threshold,
+            treat_missing_data="notBreaching",
+            alarm_actions=[self._args.topic_arn],
+            ok_actions=[self._args.topic_arn],
+            opts=self.child(),
+            **metric,
+        )
+
+    def _dashboard(self, alarms: Sequence[aws.cloudwatch.MetricAlarm]) -> None:
+        args = self._args
+        facts = DashboardFacts(
+            stack=args.stack,
+            region=args.region,
+            models=args.models,
+            cluster_name=args.cluster_name,
+            load_balancer=args.settings.load_balancer,
+            queues=args.queues,
+            functions=args.functions,
+            state_machine_arn=args.state_machine_arn,
+            alarm_arns=[alarm.arn for alarm in alarms],
+        )
+        aws.cloudwatch.Dashboard(
+            f"{self._name}-dashboard",
+            dashboard_name=args.cluster_name,
+            dashboard_body=pulumi.Output.json_dumps(dashboard(facts), sort_keys=True),
+            opts=self.child(),
+        )
+
+
+def event_patterns(stack: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The events that are kept; a spot warning names an instance only, so it is the whole account's."""
+    return {
+        "failed-jobs": (
+            "A training job of this stack failed",
+            {
+                "source": ["aws.sagemaker"],
+                "detail-type": ["SageMaker Training Job State Change"],
+                "detail": {
+                    "TrainingJobName": [{"prefix": names.job_prefix(stack)}],
+                    "TrainingJobStatus": ["Failed"],
+                },
+            },
+        ),
+        "spot-warnings": (
+            "A spot instance goes in two minutes",
+            {"source": ["aws.ec2"], "detail-type": ["EC2 Spot Instance Interruption Warning"]},
+        ),
+    }
+
+
+def error_rate(load_balancer: str | None) -> list[Any]:
+    """Percent of 5xx, the load balancer's own included; of the one that is named, else of all there are."""
+    counts = {
+        "targets": "HTTPCode_Target_5XX_Count",
+        "own": "HTTPCode_ELB_5XX_Count",
+        "all": "RequestCount",
+    }
+    sources: list[Any] = []
+    for label, metric in counts.items():
+        if load_balancer is None:
+            query = f'SELECT SUM({metric}) FROM SCHEMA("AWS/ApplicationELB", LoadBalancer)'  # noqa: S608  # CloudWatch's
+            source: dict[str, Any] = {"expression": query, "period": _MINUTE}
+        else:
+            source = {
+                "metric": {
+                    "namespace": "AWS/ApplicationELB",
+                    "metric_name": metric,
+                    "dimensions": {"LoadBalancer": load_balancer},
+                    "stat": "Sum",
+                    "period": _MINUTE,
+                }
+            }
+        sources.append({"id": label, "return_data": False, **source})
+    rate = "IF(FILL(all, 0) > 0, 100 * (FILL(targets, 0) + FILL(own, 0)) / all, 0)"
+    return [{"id": "rate", "label": "5xx, percent", "expression": rate, "return_data": True}, *sources]

@@ -1,0 +1,165 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from policy.model import Rule, Subject, each, listed, statements
+
+_IDENTITY_POLICIES: Final = (
+    "aws:iam/rolePolicy:RolePolicy",
+    "aws:iam/policy:Policy",
+    "aws:iam/userPolicy:UserPolicy",
+    "aws:iam/groupPolicy:GroupPolicy",
+)
+WITHOUT_RESOURCE: Final = (
+    "acm:DescribeCertificate",
+    "acm:ListCertificates",
+    "cloudwatch:GetMetricData",
+    "cloudwatch:ListMetrics",
+    "cloudwatch:PutMetricData",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:Describe*",
+    "ec2:GetSecurityGroupsForVpc",
+    "ec2:UnassignPrivateIpAddresses",
+    "ecr:GetAuthorizationToken",
+    "elasticloadbalancing:Describe*",
+    "iam:ListInstanceProfiles",
+    "iam:ListServerCertificates",
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+    "pricing:GetProducts",
+    "sagemaker:ListModelPackages",
+    "sagemaker:ListTrainingJobs",
+    "arc-zonal-shift:GetManagedResource",
+    "arc-zonal-shift:ListManagedResources",
+    "arc-zonal-shift:ListZonalShifts",
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
+)
+"""Actions that IAM gives no resource level, or whose lists have none (Service Authorization Reference)."""
+
+_ADMINISTRATORS: Final = ("AdministratorAccess", "PowerUserAccess", "IAMFullAccess")
+
+
+def allowing(subject: Subject) -> list[Mapping[str, Any]]:
+    """The Allow statements of an identity policy."""
+    return [s for s in statements(subject.props.get("policy")) if s.get("Effect") == "Allow"]
+
+
+def _name(statement: Mapping[str, Any]) -> str:
+    return f"statement {statement.get('Sid', '?')}"
+
+
+@each(*_IDENTITY_POLICIES)
+def _actions(subject: Subject) -> Iterable[str]:
+    for statement in allowing(subject):
+        if "NotAction" in statement:
+            yield f"{_name(statement)} allows everything but a list (NotAction)"
+        for action in listed(statement.get("Action")):
+            if "*" in str(action):
+                yield f"{_name(statement)} allows {action}"
+
+
+def without_resource(action: str) -> bool:
+    """Whether this action may stand for every resource."""
+    return any(fnmatchcase(action, pattern) for pattern in WITHOUT_RESOURCE)
+
+
+@each(*_IDENTITY_POLICIES)
+def _resources(subject: Subject) -> Iterable[str]:
+    for statement in allowing(subject):
+        if "NotResource" in statement:
+            yield f"{_name(statement)} allows every resource but a list (NotResource)"
+        if "*" not in listed(statement.get("Resource")) or bound_by_tag(statement):
+            continue
+        for action in listed(statement.get("Action")):
+            if not without_resource(str(action)):
+                yield f"{_name(statement)} allows {action} on every resource"
+
+
+def bound_by_tag(statement: Mapping[str, Any]) -> bool:
+    """Whether a condition narrows the statement to resources, or requests, with a certain tag."""
+    conditions: Mapping[str, Any] = statement.get("Condition", {})
+    keys = [str(key) for operator in conditions.values() for key in operator]
+    return any(key.startswith(("aws:ResourceTag/", "aws:RequestTag/", "ec2:ResourceTag/")) for key in keys)
+
+
+@each("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "aws:iam/role:Role")
+def _attachments(subject: Subject) -> Iterable[str]:
+    attached = [subject.props.get("policyArn"), *listed(subject.props.get("managedPolicyArns"))]
+    for arn in attached:
+        if isinstance(arn, str) and arn.rsplit("/", 1)[-1] in _ADMINISTRATORS:
+            yield f"attaches {arn.rsplit('/', 1)[-1]}"
+
+
+@each("aws:iam/role:Role")
+def _trust(subject: Subject) -> Iterable[str]:
+    for statement in statements(subject.props.get("assumeRolePolicy")):
+        principal: Any = statement.get("Principal")
+        anyone = principal == "*" or (isinstance(principal, Mapping) and "*" in listed(principal.get("AWS")))
+        if anyone and statement.get("Effect") == "Allow":
+            yield f"{_name(statement)} lets anyone assume the role"
+
+
+@each("aws:iam/userPolicy:UserPolicy", "aws:iam/user:User", "aws:iam/accessKey:AccessKey")
+def _users(subject: Subject) -> Iterable[str]:
+    yield f"gives long-lived credentials ({subject.type.rsplit(':', 1)[-1]})"
+
+
+@each("kubernetes:rbac.authorization.k8s.io/v1:Role", "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole")
+def _kubernetes(subject: Subject) -> Iterable[str]:
+    for rule in listed(subject.props.get("rules")):
+        for field in ("verbs", "resources", "apiGroups"):
+            if "*" in listed(rule.get(field)):
+                yield f"a rule allows every one of {field}"
+
+
+RULES: Final = (
+    Rule(
+        id="iam-action-named",
+        level="mandatory",
+        advice="List the actions one by one.",
+        check=_actions,
+    ),
+    Rule(
+        id="iam-resource-named",
+        level="mandatory",
+        advice="Name the resource's ARN, or bind the statement to a tag by a condition.",
+        check=_resources,
+    ),
+    Rule(
+        id="iam-no-administrator",
+        level="mandatory",
+        advice="Attach a policy of what is needed.",
+        check=_attachments,
+    ),
+    Rule(
+        id="iam-trust-named",
+        level="mandatory",
+        advice="Name the service, account or identity provider that may assume the role.",
+        check=_trust,
+    ),
+    Rule(
+        id="iam-no-users",
+        level="mandatory",
+        advice="Use a role; let people and machines assume it.",
+        check=_users,
+    ),
+    Rule(
+        id="rbac-named",
+        level="mandatory",
+        advice="List API groups, resources and verbs one by one.",
+        check=_kubernetes,
+    ),
+)

