@@ -56,7 +56,11 @@ class JsonReply:
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
-        data = b",".join(batch.tokens[start:stop])
+        tokens = batch.tokens
+        if stop - start == 1 and batch.predictions.ndim == 1:
+            request.deliver(self._heads, JSON, b'%b1],"data":[%b]}]}' % (self._before, tokens[start]))
+            return
+        data = b",".join(tokens[start:stop])
         shape = b",".join([b"%d" % size for size in (stop - start, *batch.predictions.shape[1:])])
         request.deliver(self._heads, JSON, b'%b%b],"data":[%b]}]}' % (self._before, shape, data))
 
