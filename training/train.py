@@ -70,7 +70,7 @@ def run(asked: Run, stop: Callable[[], bool]) -> Manifest:
     _write_golden(asked.model, judged, saved, held)
     written = bundle_format.write(asked.model, judged)
     bundle_format.verify(asked.model)
-    _report(asked, written, data)
+    _report(asked, written, data, booster.num_boosted_rounds())
     return written
 
 
@@ -167,8 +167,14 @@ def _write_golden(directory: Path, manifest: Manifest, saved: xgb.Booster, held:
     (directory / bundle_format.GOLDEN).write_bytes(bundle_format.canonical(document))
 
 
-def _report(asked: Run, written: Manifest, data: DataSet) -> None:
-    """Print the metrics as SageMaker's metric definitions read them, one a line."""
+def _report(asked: Run, written: Manifest, data: DataSet, rounds: int) -> None:
+    """Print the metrics, one a line.
+
+    The challenger's twice: SageMaker allows no metric definitions beside its own for its XGBoost image, and
+    those read the lines that XGBoost itself prints (`validation:auc` from "[99]<tab>validation-auc:0.91").
+    """
+    for name, value in written.metrics.challenger.items():
+        print(f"[{rounds - 1}]\tvalidation-{name}:{value!r}", flush=True)
     for who, metrics in (("challenger", written.metrics.challenger), ("champion", written.metrics.champion)):
         for name, value in (metrics or {}).items():
             print(f"{who}_{name}={value!r};", flush=True)

@@ -168,9 +168,8 @@ def test_sagemakers_extras_are_declared_where_they_are_asked_for(up: Run) -> Non
     assert re.fullmatch(r"[a-zA-Z0-9-]{1,32}", job.inputs["name"])
     assert "--" not in job.inputs["name"]
     objective = job.inputs["config"]["objective"]
-    assert objective == {"type": "Maximize", "metricName": "challenger:auc"}
-    metrics = job.inputs["trainingJobDefinition"]["algorithmSpecification"]["metricDefinitions"]
-    assert objective["metricName"] in {metric["name"] for metric in metrics}
+    assert objective == {"type": "Maximize", "metricName": "validation:auc"}
+    assert "metricDefinitions" not in job.inputs["trainingJobDefinition"]["algorithmSpecification"]
     (pipe,) = program.of(kinds["pipeline"])
     definition = json.loads(pipe.inputs["pipelineDefinition"])
     assert definition["Version"] == "2020-12-01"

@@ -103,6 +103,11 @@ def test_what_was_learnt_is_worth_something(workplace: "Workplace", fill: Callab
     booster = xgb.Booster(model_file=str(outcome.model / "model.ubj"))
     assert booster.num_boosted_rounds() < 400
     assert f"fitted {booster.num_boosted_rounds()} rounds" in outcome.stdout
+    # As SageMaker's own definition of validation:auc reads it, where a tab is written #011.
+    own = re.findall(
+        r".*\[[0-9]+\].*#011validation-auc:([-+0-9.eE]+).*", outcome.stdout.replace("\t", "#011")
+    )
+    assert float(own[-1]) == printed(outcome, "challenger")["auc"]
 
 
 def test_the_baseline_counts_every_row(workplace: "Workplace", fill: Callable[..., None]) -> None:
