@@ -14,10 +14,10 @@ MEMBERS := pyproject.toml serving/pyproject.toml functions/pyproject.toml traini
 WORKERS ?= 2
 STACK ?= dev
 
-.PHONY: help demo up down plan test test-fast lint format pins clean
+.PHONY: help demo up down plan test test-fast bench bench-quick lint format pins clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo .venv-serving/.done ## Install, then watch the whole loop run on this machine (about a minute)
 	@$(RUN) -m local demo
@@ -36,6 +36,12 @@ test: .venv/.dev .venv-serving/.done ## Install, then run every test
 
 test-fast: .venv/.dev .venv-serving/.done ## The tests that do not run the whole loop
 	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not loop"
+
+bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk (about 13 minutes)
+	@UV=$(UV) $(RUN) -m bench
+
+bench-quick: .venv/.demo .venv-serving/.done ## Measure the model server alone (about 2 minutes)
+	@UV=$(UV) $(RUN) -m bench --plan quick
 
 lint: .venv/.dev ## Style, format and strict types
 	@.venv/bin/ruff check .

@@ -166,10 +166,6 @@ def job_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
         "algorithm_specification": {
             "training_image": algorithm["TrainingImage"],
             "training_input_mode": algorithm["TrainingInputMode"],
-            "metric_definitions": [
-                {"name": metric["Name"], "regex": metric["Regex"]}
-                for metric in algorithm["MetricDefinitions"]
-            ],
         },
         "hyper_parameters": request["HyperParameters"],
         "input_data_configs": [

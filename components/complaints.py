@@ -171,6 +171,8 @@ def _range(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f" from {low} to {high}"
+    if low is not None:
+        return f" of at least {low}"
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if above is not None and below is not None:
         return f" above {above} and below {below}"

@@ -13,6 +13,8 @@ from components.base import PlatformComponent
 from components.functions import PythonFunction, PythonFunctionArgs
 
 FUNCTION_TIMEOUT_S: Final = 120
+# A throttled call counts as one receive, too: what AWS advises at the least, however few the attempts are.
+_RECEIVES: Final = 5
 _KEEP_MESSAGES_S: Final = 4 * 24 * 3600
 _KEEP_DEAD_S: Final = 14 * 24 * 3600
 
@@ -65,7 +67,8 @@ class Retraining(PlatformComponent):
             message_retention_seconds=_KEEP_MESSAGES_S,
             sqs_managed_sse_enabled=True,
             redrive_policy=pulumi.Output.json_dumps(
-                {"deadLetterTargetArn": dead.arn, "maxReceiveCount": args.max_attempts}, sort_keys=True
+                {"deadLetterTargetArn": dead.arn, "maxReceiveCount": max(_RECEIVES, args.max_attempts)},
+                sort_keys=True,
             ),
             opts=self.child(),
         )

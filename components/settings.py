@@ -181,7 +181,7 @@ class Model(Section):
     hyperparameters: Mapping[HyperparameterName, Hyperparameter] = Field(
         default_factory=dict, max_length=60, json_schema_extra={"keys": HYPERPARAMETER_NAMES}
     )
-    gate_margin: Annotated[float, Field(ge=0, le=1)] = 0.005
+    gate_margin: Annotated[float, Field(ge=0)] = 0.005
 
 
 class Settings(Section):

@@ -15,7 +15,6 @@ from components.base import PlatformComponent
 from components.steps import declaration
 
 _DEFAULT_METRICS: Final = {"binary": "auc", "multiclass": "mlogloss", "regression": "rmse"}
-_NUMBER: Final = "([-+0-9.eE]+);"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,24 +198,22 @@ def job_template(name: str, model: s.Model, training: s.Training, places: JobPla
     """A `create_training_job` request (boto3's shape) without a name, channels and data set.
 
     The first job, which the program makes, and every later one, which a function makes, are built from this.
+    No metric definitions: SageMaker refuses them for its own images, in script mode too. The metrics stand in
+    the bundle, and one a line in the job's log.
     """
     stopping = {"MaxRuntimeInSeconds": training.max_runtime_seconds}
     if training.spot:
         stopping["MaxWaitTimeInSeconds"] = training.max_wait_seconds
-    metric = model.metric or _DEFAULT_METRICS[model.task]
     location = pulumi.Output.concat("s3://", places.artifact_bucket, "/")
     return {
         "AlgorithmSpecification": {
             "TrainingImage": places.image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [
-                {"Name": f"{side}:{metric}", "Regex": f"{side}_{metric}={_NUMBER}"}
-                for side in ("challenger", "champion")
-            ],
         },
         "RoleArn": places.role_arn,
         "HyperParameters": {
             **hyperparameters(name, model),
+            "output_uri": pulumi.Output.concat(location, names.TRAINING_OUTPUT, name),
             "sagemaker_program": "train.py",
             "sagemaker_submit_directory": places.source_uri,
         },

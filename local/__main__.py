@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PROJECT = Path(__file__).resolve().parent.parent
 _LOCAL_DEFAULTS = {"retraining.batchDelaySeconds": "1"}
 """One machine has no bursts worth a minute's wait; any of these can be set back with --set."""
+_DEATH_NOTICED_S = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +51,18 @@ def up(options: argparse.Namespace, signals: Signals) -> int:
 
     def work() -> int:
         nonlocal is_up
-        with steps:
-            command.bring_up(session, steps, wait=not options.no_wait)
-        is_up = True
-        command.stay(session)
+        try:
+            with steps:
+                command.bring_up(session, steps, wait=not options.no_wait)
+            is_up = True
+            command.stay(session, steps)
+        except LocalError:
+            raise
+        except Exception:
+            # A dead emulator explains more than the call that it failed to answer, which may fail first.
+            time.sleep(_DEATH_NOTICED_S)
+            session.check()
+            raise
         return 0
 
     try:
@@ -70,6 +79,7 @@ def demo(options: argparse.Namespace, signals: Signals) -> int:
     from local import demo as command  # noqa: PLC0415
 
     session = _session(options, signals, command.settings(options.project))
+    session.check_free()  # before anything is told, and before an earlier run's report goes
     return signals.guarded(lambda: command.run(session, command.DemoOptions()), session.close)
 
 
@@ -126,6 +136,16 @@ def data(options: argparse.Namespace, _signals: Signals) -> int:
     return 0
 
 
+def upload(options: argparse.Namespace, _signals: Signals) -> int:
+    """Upload files of your own, CSV or Parquet, to a model of the running session."""
+    if absent := [str(file) for file in options.files if not file.is_file()]:
+        raise LocalError(f"no such file: {', '.join(absent)}")
+    if wrong := [str(file) for file in options.files if file.suffix not in {".csv", ".parquet"}]:
+        raise LocalError(f"nothing reads {', '.join(wrong)}: want names that end in .csv or .parquet")
+    _upload(options.project, options.model, options.files)
+    return 0
+
+
 def _upload(project: Path, model: str, files: Sequence[Path]) -> None:
     from local.emulators import Emulators  # noqa: PLC0415
     from local.workspace import Workspace  # noqa: PLC0415
@@ -160,14 +180,17 @@ def _session(
 def _status_text(facts: dict[str, Any]) -> str:
     from local.up import served_version  # noqa: PLC0415
 
-    version = served_version(facts["service"])
+    width = max(map(len, facts["models"]), default=0)
+    models = [
+        f"{name:{width}}  {model['url']}  {served_version(model['url']) or 'no model released yet'}"
+        for name, model in facts["models"].items()
+    ]
     minutes = (time.time() - float(facts["started"])) / 60
     return "\n".join(
         [
             f"stack {facts['stack']}, process {facts['pid']}, up for {minutes:.0f} min",
             f"resources  {facts['resources']['local']} of {facts['resources']['declared']} run here",
-            f"models     {', '.join(facts['models'])}; in service: {version or 'no model released yet'}",
-            f"service    {facts['service']}",
+            *(f"{'' if index else 'models':9}  {line}" for index, line in enumerate(models)),
             f"AWS        {facts['aws_endpoint']}",
             f"cluster    {facts['cluster_endpoint']}",
             f"registry   {facts['registry']}",
@@ -243,7 +266,8 @@ def _parser() -> argparse.ArgumentParser:
             "--port",
             type=_port,
             default=8080,
-            help="of the model's Service on 127.0.0.1 (default: %(default)s; 0: any free one)",
+            help="of the first model's Service on 127.0.0.1 (default: %(default)s; 0: any free one); "
+            "further models take free ones",
         )
         runs.add_argument(
             "--set",
@@ -265,6 +289,9 @@ def _parser() -> argparse.ArgumentParser:
     writes.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: .local/flights)")
     writes.add_argument("--upload", action="store_true", help="upload them to the running session")
     writes.add_argument("--model", default="flights", help="whose data it is (default: %(default)s)")
+    sends = add("upload", upload)
+    sends.add_argument("files", type=Path, nargs="+", metavar="FILE", help="CSV with a header, or Parquet")
+    sends.add_argument("--model", required=True, help="whose data it is")
     return parser
 
 

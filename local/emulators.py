@@ -62,6 +62,12 @@ class Emulators:
         """The cluster's API, as its administrator."""
         return ClusterApi(self._facts["cluster"].result())
 
+    def service_urls(self) -> dict[str, str]:
+        """Where the Services of the cluster answer now: "namespace/name" to base URL."""
+        self._facts["cluster"].result()
+        ready: dict[str, Any] = json.loads((self.run_dir / "cluster.json").read_text(encoding="utf-8"))
+        return ready["services"]
+
     def client(self, service: str) -> Any:  # noqa: ANN401  # boto3 makes its clients at run time
         """A boto3 client of the emulated AWS; one per service, safe to share between threads."""
         endpoint = self.aws_endpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent
 _POLL_S = 0.1
+_SERVICES_S = 10.0
 _T = TypeVar("_T")
 
 
@@ -56,7 +58,7 @@ class SessionOptions:
     """Where `.local/` is made; in the project if not given."""
     stack: str = "dev"
     port: int = 8080
-    """Of the Service, on 127.0.0.1; 0: any free one."""
+    """Of the first model's Service, on 127.0.0.1; 0: any free one."""
     config: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Settings that replace those of the stack file: "trainserve:key" (or "key") to text or JSON."""
     omit: frozenset[str] = frozenset()
@@ -82,6 +84,7 @@ class LocalSession:
         self._supervisor: Supervisor | None = None
         self._emulators: Emulators | None = None
         self._program: engine.ProgramRun | None = None
+        self._urls: dict[str, str] = {}
 
     # -- what callers use while it runs -------------------------------------------------------------
 
@@ -118,7 +121,7 @@ class LocalSession:
     @property
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         """The program's `models` output: name to incoming, packageGroup, deployment, namespace, service."""
-        return self.program.outputs.get("models") or {}
+        return dict(sorted((self.program.outputs.get("models") or {}).items()))
 
     def client(self, service: str) -> Any:  # noqa: ANN401  # boto3 makes its clients at run time
         """A boto3 client of the emulated AWS."""
@@ -128,13 +131,21 @@ class LocalSession:
         """Base URL of a model's Service: append /invocations, /ping or /metrics."""
         if model not in self.models:
             raise LocalError(f"no model {model!r} in this program; there are: {', '.join(self.models)}")
-        return self.cluster.service
+        return self._urls.get(model, self.cluster.service)
 
     def check(self) -> None:
         """Raise the ChildError if one of the emulators has died."""
         _there(self._supervisor).check()
 
     # -- life ---------------------------------------------------------------------------------------
+
+    def check_free(self) -> None:
+        """Raise a LocalError if another session runs here, or if the port is busy.
+
+        In this order: the other session explains its port.
+        """
+        self.workspace.check_free()
+        check_port_free(self.options.port)
 
     def bring_up(self, progress: Progress | None = None) -> None:
         """Take the lock, start the emulators, run the program against them.
@@ -143,7 +154,7 @@ class LocalSession:
             LocalError: another session runs, the port is busy, an emulator died, the program failed.
         """
         progress = progress or Silent()
-        check_port_free(self.options.port)
+        self.check_free()
         run_dir = self.workspace.acquire()
         progress.step("Start the emulators: registry, AWS, cluster")
         self._emulators = emulators = Emulators(run_dir=run_dir)
@@ -155,6 +166,7 @@ class LocalSession:
             self._supervisor.watch()
             progress.step(f"Run the program of stack {self.options.stack} against them")
             self._program = self._wait_for_program(program, self._supervisor)
+            self._urls = self._service_urls()
         except BaseException as error:
             emulators.fail(error)
             raise
@@ -217,6 +229,24 @@ class LocalSession:
         supervisor.check()  # a dead emulator explains more than the call that it failed to answer
         return program.result()
 
+    def _service_urls(self) -> dict[str, str]:
+        """Each model's own URL, as soon as the cluster has given its Service a port."""
+        deadline = time.monotonic() + _SERVICES_S
+        keys = {
+            name: f"{facts['namespace']}/{facts['service']}"
+            for name, facts in self.models.items()
+            if "service" in facts
+        }
+        while True:
+            urls = self.emulators.service_urls()
+            absent = set(keys.values()) - urls.keys()
+            if not absent:
+                return {name: urls[key] for name, key in keys.items()}
+            if time.monotonic() > deadline:
+                raise LocalError(f"the cluster has no Service {', '.join(sorted(absent))}")
+            self.check()
+            time.sleep(_POLL_S)
+
     def _publish(self) -> None:
         process = psutil.Process()
         self.workspace.write_session(
@@ -229,7 +259,9 @@ class LocalSession:
                 "registry": self.registry,
                 "cluster_endpoint": self.cluster.endpoint,
                 "service": self.cluster.service,
-                "models": self.models,
+                "models": {
+                    name: {**facts, "url": self.service_url(name)} for name, facts in self.models.items()
+                },
                 "resources": self.program.counts(),
                 "outputs": self.program.outputs,
             }

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 def show(console: Console, report: Report, html: Path) -> None:
     """Print what the run found, and where the page is."""
-    _heading(console, "Resources")
-    _put(console, _resources(report))
+    if report.counts()["declared"]:
+        _heading(console, "Resources")
+        _put(console, _resources(report))
     if report.releases:
         _heading(console, "Models")
         _put(console, _models(report))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 import time
 import urllib.request
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from local import flights
+from local import activity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local.console import Steps
     from local.session import LocalSession
 
@@ -42,10 +47,19 @@ def bring_up(session: LocalSession, steps: Steps, *, wait: bool) -> None:
         steps.console.print(line, markup=False)
 
 
-def stay(session: LocalSession) -> None:
-    """Stay until a signal or the death of an emulator raises."""
+def stay(session: LocalSession, steps: Steps) -> None:
+    """Say what happens to the models, until a signal or the death of an emulator raises."""
+    happening = activity.Activity(session)
+    happening.new()  # `bring_up` has told it
+    silent = {model for model in session.models if not served_version(session.service_url(model))}
     while True:
         session.check()
+        for line in happening.new():
+            steps.console.print(f"{time.strftime('%H:%M:%S')}  {line}", markup=False)
+        for model in sorted(silent):
+            if row := _example(session, model):
+                silent.remove(model)
+                steps.console.print(f"\n  {curl(session.service_url(model), row)}\n", markup=False)
         time.sleep(_WATCH_S)
 
 
@@ -54,38 +68,33 @@ def usage(session: LocalSession) -> list[str]:
     lines = ["", f"AWS       {session.aws_endpoint}", f"cluster   {session.cluster.endpoint}"]
     for model, facts in session.models.items():
         url = session.service_url(model)
-        lines += [
-            f"model     {model} at {url}",
-            f"data      {facts['incoming']}",
-            "",
-            "Ask for a prediction (503 until a first model is released):",
-            f"  {curl(model, url)}",
-        ]
-    lines += [
-        "",
-        "New data: `python -m local data --months 4 --upload`.  The end: Ctrl-C, or `python -m local down`.",
-    ]
-    return lines
+        lines += ["", f"Model {model}", f"  answers at   {url}", f"  takes data   {facts['incoming']}"]
+        row = _example(session, model)
+        lines += [f"  {curl(url, row)}"] if row else ["  answers 503 until its first model is released"]
+    local = _local_command()
+    lines += ["", "New data, from another shell; what comes of it is told here:"]
+    if "flights" in session.models:
+        lines.append(f"  {local} data --months 4 --upload")
+    lines += [f"  {local} upload FILE --model {next(iter(session.models))}"] if session.models else []
+    return [*lines, "", f"The end: Ctrl-C, or `{local} down`.", ""]
 
 
-def curl(model: str, url: str) -> str:
-    """A command that asks the model for a prediction; for models other than the demo's, for its state."""
-    if model != "flights":
-        return f"curl -i {url}/ping"
-    body = json.dumps({"instances": [EXAMPLE]}, separators=(",", ":"))
+def _example(session: LocalSession, model: str) -> dict[str, Any] | None:
+    return activity.example(session, model) if served_version(session.service_url(model)) else None
+
+
+def curl(url: str, row: Mapping[str, Any]) -> str:
+    """A command that asks the model at `url` for a prediction."""
+    body = json.dumps({"instances": [row]}, separators=(",", ":"), ensure_ascii=False)
     return f"curl -s {url}/invocations -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
-EXAMPLE: dict[str, str | float] = {
-    "carrier": "UA",
-    "origin": "EWR",
-    "dest": "SFO",
-    "time_hour": "2013-04-12 18:00:00",
-    "distance": 2565,
-    "dep_delay": 20,
-}
-"""One flight, from what is known when it departs."""
-assert set(EXAMPLE) == set(flights.COLUMNS) - {flights.TARGET}  # noqa: S101  # one example for one schema
+def _local_command() -> str:
+    """How this command is called from where the user is: with the interpreter that has what it needs."""
+    python, here = sys.executable, str(Path.cwd())
+    if python.startswith(here + os.sep):
+        python = os.path.relpath(python, here)
+    return f"{shlex.quote(python)} -m local"
 
 
 def served_version(url: str) -> str | None:

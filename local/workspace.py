@@ -62,12 +62,7 @@ class Workspace:
         """
         self.root.mkdir(exist_ok=True)
         if not self._try_lock():
-            owner = self.owner()
-            who = f"process {owner.pid}" if owner else "another process"
-            raise LocalError(
-                f"a local session is already running ({who}). `python -m local status` shows it, "
-                "`python -m local down` ends it."
-            )
+            raise self._taken()
         me = psutil.Process()
         assert self._lock is not None  # noqa: S101  # just taken
         os.ftruncate(self._lock, 0)
@@ -108,6 +103,19 @@ class Workspace:
             return Owner(pid=int(facts["pid"]), started=float(facts["started"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def check_free(self) -> None:
+        """Raise the LocalError of `acquire` if another session runs here."""
+        if self.running():
+            raise self._taken()
+
+    def _taken(self) -> LocalError:
+        owner = self.owner()
+        who = f"process {owner.pid}" if owner else "another process"
+        return LocalError(
+            f"a local session is already running ({who}). `python -m local status` shows it, "
+            "`python -m local down` ends it."
+        )
 
     def running(self) -> bool:
         """True while another process holds the lock."""

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 # One process serves from one core. Before NumPy and XGBoost are imported, or they start their threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,9 +17,13 @@ import uvloop
 from bundle.format import BundleError
 from serving import log, settings
 from serving.app import App
+from serving.errors import RequestError
 from serving.metrics import Metrics
-from serving.model import NoModelError, load
+from serving.model import NoModelError
+from serving.models import Models
+from serving.sagemaker import SageMaker
 from serving.server import Server
+from serving.v2 import V2
 
 
 def main() -> int:
@@ -42,14 +47,15 @@ async def _serve(chosen: settings.Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = Server(chosen, Metrics())
-    app = App(server)
+    models = Models(chosen, server.metrics)
+    app = App(server, models, [SageMaker(models, chosen, server.heads), V2(models, server)])
     try:
         port = await server.start(app)
     except OSError as error:
         log.error("cannot listen", host=chosen.host, port=chosen.port, reason=str(error))
         return 1
     log.info("started", host=chosen.host, port=port, pid=os.getpid())
-    loading = asyncio.create_task(_load(chosen, app))
+    loading = asyncio.create_task(_load(chosen, models))
     await stop.wait()
     server.begin_drain()
     await server.drain()
@@ -57,33 +63,51 @@ async def _serve(chosen: settings.Settings) -> int:
     return 0
 
 
-async def _load(chosen: settings.Settings, app: App) -> None:
-    """Load the model beside the event loop, which meanwhile answers that it is not ready."""
+async def _load(chosen: settings.Settings, models: Models) -> None:
+    """Load the models beside the event loop, which meanwhile answers that it is not ready."""
+    directory = chosen.model_dir
     try:
-        model = await asyncio.to_thread(load, chosen.model_dir, chosen.max_rows)
+        for name, directory in _bundles(chosen):
+            await models.load(name, directory)
+        models.check_names()
     except NoModelError as error:
-        app.refuse(str(error))
+        models.set_ready(str(error))
         log.info("not ready", reason=str(error))
         return
-    except BundleError as error:
-        app.refuse(f"the bundle is refused: {error}")
-        log.error("not ready", reason=str(error), model_dir=chosen.model_dir)
+    except (BundleError, RequestError) as error:
+        models.set_ready(f"the bundle is refused: {error}")
+        log.error("not ready", reason=str(error), model_dir=directory)
         return
     except Exception as error:  # noqa: BLE001  the process stays, to say why it does not serve
-        app.refuse(f"the bundle cannot be loaded: {type(error).__name__}")
-        log.error("not ready", error, reason="the bundle cannot be loaded", model_dir=chosen.model_dir)
+        models.set_ready(f"the bundle cannot be loaded: {type(error).__name__}")
+        log.error("not ready", error, reason="the bundle cannot be loaded", model_dir=directory)
         return
     # What lives now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    app.serve(model)
+    models.set_ready()
+    loaded = [entry.model for entry in models.entries.values()]
     log.info(
         "ready",
-        model=model.name,
-        version=model.version,
-        digest=model.digest,
+        model=",".join(model.name for model in loaded),
+        version=",".join(model.version for model in loaded),
+        digest=",".join(model.digest for model in loaded),
         cpu_seconds=round(time.process_time(), 3),
     )
+
+
+def _bundles(chosen: settings.Settings) -> list[tuple[str, Path]]:
+    """Return the bundles to load at start, and what each is called ("": as its manifest says)."""
+    if chosen.models_dir is None:
+        return [("", chosen.model_dir)]
+    there = chosen.preload and chosen.models_dir.is_dir()
+    found = sorted(path for path in chosen.models_dir.iterdir() if path.is_dir()) if there else []
+    if not found and not chosen.models_api:
+        raise NoModelError("no model released yet")
+    for path in found:
+        if not settings.MODEL_NAME.fullmatch(path.name):
+            raise BundleError(f"{path}: its name cannot be a model's")
+    return [(path.name, path) for path in found]
 
 
 def _on_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -96,4 +120,8 @@ def _on_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # All is done and said. To take the interpreter apart would take time, and native modules would complain
+    # on standard error of objects that outlive it.
+    os._exit(status)

@@ -2,60 +2,173 @@
 
 A call costs XGBoost about 0.3 ms for one row and hardly more for a hundred. No timer waits for company:
 whatever the turn brought goes, so an idle server adds nothing to a request and a busy one batches by itself.
+
+The batch knows no protocol: it takes rows, whose request and reply are whatever offers `Request` and `Reply`.
 """
+
+from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bundle.preprocess import PreprocessError
 from serving import formats, log
-from serving.connection import Exchange
 from serving.errors import RequestError
-from serving.metrics import Metrics
-from serving.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from serving.metrics import Histogram, ModelMetrics
+    from serving.model import Model
+    from serving.observe import Observer, Shadow
 
 # A turn may bring more rows than this: then the call is made before the turn ends.
-_FULL: Final = 1024
+FULL: Final = 1024
+_NAN: Final = float("nan")
 
 
-class _Waiting(NamedTuple):
-    exchange: Exchange
-    content_type: bytes
+class Request(Protocol):
+    """Whoever waits for predictions."""
+
+    started: float  # time.perf_counter()
+
+    def fail(self, error: RequestError) -> None:
+        """Answer with the reason why there are no predictions."""
+        ...
+
+
+class Reply(Protocol):
+    """Turns predictions into answers, for one model, protocol and format."""
+
+    seconds: Histogram
+
+    def send(self, request: Any, batch: Batch, start: int, stop: int) -> None:  # noqa: ANN401
+        """Answer a request, whose rows are those from `start` to `stop` of the batch."""
+        ...
+
+
+class Batch:
+    """The predictions of one call: (rows,), or (rows, classes)."""
+
+    __slots__ = ("_tokens", "predictions")
+
+    def __init__(self, predictions: NDArray[np.float32]) -> None:
+        self.predictions = predictions
+        self._tokens: list[bytes] | None = None
+
+    @property
+    def tokens(self) -> list[bytes]:
+        """Each row's prediction as text; made for the whole batch at the first use."""
+        if self._tokens is None:
+            self._tokens = formats.tokens(self.predictions)
+        return self._tokens
+
+
+class Waiting(NamedTuple):
+    """A request in a batch, as observers are told of it."""
+
+    request: Request
+    reply: Reply
     start: int
     stop: int
+
+
+# What `Waiting` says, made ten times as fast.
+_Waiting = tuple[Request, Reply, int, int]
 
 
 class Batcher:
     """Collects the rows of one turn for one model, predicts them and answers."""
 
-    def __init__(self, model: Model, metrics: Metrics) -> None:
-        self._model = model
+    def __init__(self, model: Model, metrics: ModelMetrics) -> None:
+        self.model = model
+        self.observer: Observer | None = None
+        self.shadow: Shadow | None = None
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
-        self._matrix = _room(_FULL, model.width)  # of a plain model
-        self._packer = struct.Struct(f"={model.width}f")
+        packer = struct.Struct(f"={model.width}f")
+        self._pack, self._size = packer.pack_into, packer.size
+        self._make_room(FULL)
 
-    def csv(self, exchange: Exchange, content_type: bytes) -> None:
-        """Take a CSV request; raises `RequestError`."""
-        reader = self._model.reader
-        rows = reader.quick_csv(exchange.body)
-        if rows is None or not self._pack(exchange, content_type, rows):
-            self._take(exchange, content_type, reader.csv(exchange.body))
+    def take_numbers(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> bool:
+        """Take rows of a plain model; return False, and take nothing, if one is not all numbers."""
+        count = len(rows)
+        start = self._count
+        if start + count > self._room:
+            start = self._reserve(count)
+        pack, size, buffer = self._pack, self._size, self._buffer
+        offset = start * size
+        try:
+            for row in rows:
+                try:
+                    pack(buffer, offset, *row)
+                except struct.error:
+                    pack(buffer, offset, *with_nan(row))
+                offset += size
+        except (struct.error, TypeError, OverflowError):
+            return False
+        # As `_wait` does: here a call counts.
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._count = stop = start + count
+        self._waiting.append((request, reply, start, stop))
+        if self.shadow is not None:
+            self.shadow.take(request, rows)
+        if stop >= FULL:
+            self.flush()
+        return True
 
-    def json(self, exchange: Exchange, content_type: bytes) -> None:
-        """Take a JSON request; raises `RequestError`."""
-        reader = self._model.reader
-        rows = reader.quick_json(exchange.body)
-        if rows is None or not self._pack(exchange, content_type, rows):
-            self._take(exchange, content_type, reader.json(exchange.body))
+    def take(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> None:
+        """Take rows that have the right width; raises `RequestError`."""
+        if self.model.plain:
+            try:
+                matrix = self.model.prepare(rows)
+            except PreprocessError as error:
+                raise refusal(error) from error
+            start = self._reserve(len(rows))
+            self._matrix[start : start + len(rows)] = matrix
+        else:
+            self._rows.extend(rows)
+        self._wait(request, reply, len(rows))
+        if self.shadow is not None:
+            self.shadow.take(request, rows)
+
+    def packed(self, rows: Sequence[formats.Row]) -> NDArray[np.float32] | None:
+        """Return a matrix of rows of a plain model, or None if one is not all numbers."""
+        matrix = np.empty((len(rows), self.model.width), dtype=np.float32)
+        buffer, size, pack = matrix.data, self._size, self._pack
+        try:
+            for number, row in enumerate(rows):
+                try:
+                    pack(buffer, number * size, *row)
+                except struct.error:
+                    pack(buffer, number * size, *with_nan(row))
+        except (struct.error, TypeError, OverflowError):
+            return None
+        return matrix
+
+    def take_matrix(self, request: Request, reply: Reply, matrix: NDArray[np.float32]) -> None:
+        """Take rows as a matrix of numbers, of the right width; raises `RequestError`."""
+        infinite = np.argwhere(np.isinf(matrix))
+        if len(infinite):
+            row, column = infinite[0].tolist()
+            name = self.model.columns[column].name
+            raise RequestError(400, "is infinite", row=row + 1, column=name)
+        if not self.model.plain or self.shadow is not None:
+            self.take(request, reply, matrix.tolist())
+            return
+        start = self._reserve(len(matrix))
+        self._matrix[start : start + len(matrix)] = matrix
+        self._wait(request, reply, len(matrix))
 
     def flush(self) -> None:
         """Predict what waits and answer it."""
@@ -63,96 +176,84 @@ class Batcher:
         self._waiting, self._count, self._rows = [], 0, []
         if not waiting:
             return
-        begun = waiting[0].exchange.connection.server.time()
+        begun = time.perf_counter()
         try:
-            matrix = self._matrix[:count] if self._model.plain else self._model.prepare(rows)
-            tokens = formats.tokens(self._model.predict(matrix))
+            matrix = self._matrix[:count] if self.model.plain else self.model.prepare(rows)
+            batch = Batch(self.model.predict(matrix))
         except PreprocessError as error:
             self._flush_one_by_one(waiting, rows, error)
             return
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait get an answer
             log.error("prediction failed", error, rows=count)
-            for item in waiting:
-                item.exchange.fail(RequestError(500, "internal error"))
+            for request, *_ in waiting:
+                request.fail(RequestError(500, "internal error"))
             return
         finally:
-            if len(self._matrix) > _FULL:
-                self._matrix = _room(_FULL, self._model.width)
-        self._answer(waiting, tokens, begun)
+            if self._room > FULL:
+                self._make_room(FULL)
+        self.answer(waiting, batch, begun)
 
-    def _answer(self, waiting: Sequence[_Waiting], tokens: list[bytes], begun: float) -> None:
+    def answer(self, waiting: Sequence[_Waiting], batch: Batch, begun: float) -> None:
+        """Answer those whose predictions are in the batch, and count; `begun` is when their wait ended."""
+        for request, reply, start, stop in waiting:
+            reply.send(request, batch, start, stop)
+        done = time.perf_counter()
         metrics = self._metrics
-        metrics.rows += len(tokens)
-        metrics.batch_rows.observe(len(tokens))
-        time = waiting[0].exchange.connection.server.time
-        for exchange, content_type, start, stop in waiting:
-            exchange.respond(200, content_type, formats.answer(content_type, tokens[start:stop]))
-        done = time()
-        for item in waiting:
-            metrics.queue_seconds.observe(begun - item.exchange.started)
-            metrics.request_seconds.observe(done - item.exchange.started)
+        rows = len(batch.predictions)
+        metrics.rows += rows
+        metrics.batch_rows.observe(rows)
+        metrics.queue_seconds.observe_all([begun - item[0].started for item in waiting])
+        seconds = [done - item[0].started for item in waiting]
+        if len({item[1] for item in waiting}) == 1:
+            waiting[0][1].seconds.observe_all(seconds)
+        else:
+            for item, value in zip(waiting, seconds, strict=True):
+                item[1].seconds.observe(value)
+        if self.observer is not None:
+            self.observer.observe(self.model, [Waiting(*item) for item in waiting], batch)
 
     def _flush_one_by_one(
         self, waiting: Sequence[_Waiting], rows: Sequence[formats.Row], error: PreprocessError
     ) -> None:
         """Find whose rows cannot be prepared, and answer the others."""
         if len(waiting) == 1:
-            waiting[0].exchange.fail(_refusal(error))
+            waiting[0][0].fail(refusal(error))
             return
-        for item in waiting:
-            self._take(item.exchange, item.content_type, rows[item.start : item.stop])
+        for request, reply, start, stop in waiting:
+            self._rows.extend(rows[start:stop])
+            self._wait(request, reply, stop - start)
             self.flush()
-
-    def _pack(self, exchange: Exchange, content_type: bytes, rows: Sequence[formats.Row]) -> bool:
-        """Take rows of a plain model; return False, and take nothing, if one is not all numbers."""
-        start = self._reserve(len(rows))
-        pack, size = self._packer.pack_into, self._packer.size
-        buffer, offset = self._matrix.data, start * size
-        try:
-            for row in rows:
-                pack(buffer, offset, *row)
-                offset += size
-        except (struct.error, TypeError, OverflowError):
-            return False
-        self._wait(exchange, content_type, len(rows))
-        return True
-
-    def _take(self, exchange: Exchange, content_type: bytes, rows: Sequence[formats.Row]) -> None:
-        """Take rows that have the right width; raises `RequestError`."""
-        if self._model.plain:
-            try:
-                matrix = self._model.prepare(rows)
-            except PreprocessError as error:
-                raise _refusal(error) from error
-            start = self._reserve(len(rows))
-            self._matrix[start : start + len(rows)] = matrix
-        else:
-            self._rows.extend(rows)
-        self._wait(exchange, content_type, len(rows))
 
     def _reserve(self, rows: int) -> int:
         """Make room in the matrix and return the first free row."""
-        if self._count + rows > len(self._matrix):
+        if self._count + rows > self._room:
             self.flush()
-            if rows > len(self._matrix):
-                self._matrix = _room(rows, self._model.width)
+            if rows > self._room:
+                self._make_room(rows)
         return self._count
 
-    def _wait(self, exchange: Exchange, content_type: bytes, rows: int) -> None:
+    def _make_room(self, rows: int) -> None:
+        # XGBoost computes in 32 bits. Packing into them refuses, at no cost, what they cannot hold.
+        self._matrix = np.empty((rows, self.model.width), dtype=np.float32)
+        self._buffer = self._matrix.data
+        self._room = rows
+
+    def _wait(self, request: Request, reply: Reply, rows: int) -> None:
         start = self._count
         self._count += rows
         if not self._waiting:
             self._loop.call_soon(self.flush)
-        self._waiting.append(_Waiting(exchange, content_type, start, self._count))
-        if self._count >= _FULL:
+        self._waiting.append((request, reply, start, self._count))
+        if self._count >= FULL:
             self.flush()
 
 
-def _room(rows: int, width: int) -> NDArray[np.float32]:
-    # XGBoost computes in 32 bits. Packing into them refuses, at no cost, what they cannot hold.
-    return np.empty((rows, width), dtype=np.float32)
+def with_nan(row: formats.Row) -> formats.Row:
+    """Return a row with NaN for None."""
+    return [_NAN if value is None else value for value in row]
 
 
-def _refusal(error: PreprocessError) -> RequestError:
-    row = None if error.row is None else error.row + 1
+def refusal(error: PreprocessError, before: int = 0) -> RequestError:
+    """Return the answer to a value that is refused, in rows of which `before` others came first."""
+    row = None if error.row is None else before + error.row + 1
     return RequestError(400, error.reason, row=row, column=error.column)

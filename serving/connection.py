@@ -13,12 +13,13 @@ import httptools
 
 from serving import log
 from serving.errors import RequestError
-from serving.responses import CONTINUE, JSON
+from serving.exchange import Exchange, Head
+from serving.responses import CONTINUE
 
 if TYPE_CHECKING:
     from serving.server import Server
 
-_KEPT_HEADERS: Final = frozenset(
+KEPT_HEADERS: Final = frozenset(
     (
         b"accept",
         b"connection",
@@ -27,67 +28,21 @@ _KEPT_HEADERS: Final = frozenset(
         b"content-type",
         b"expect",
         b"host",
+        b"inference-header-content-length",
         b"transfer-encoding",
+        b"x-amzn-sagemaker-target-model",
+        b"x-model",
     )
 )
+"""The headers that anything here looks at; in lower case."""
 # These may come several times.
 _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
 _PIECE: Final = 8 * 1024
+# Heads that each have something new, an id for example, are never met again: few are kept, then forgotten.
+_MOST_KNOWN_HEADS: Final = 1024
+_LONGEST_KNOWN_HEAD: Final = 1024
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
-
-
-class Exchange:
-    """A request, and the place of its answer among those of its connection."""
-
-    __slots__ = (
-        "answer",
-        "body",
-        "connection",
-        "headers",
-        "keep_alive",
-        "method",
-        "route",
-        "started",
-        "target",
-    )
-
-    def __init__(  # noqa: PLR0913, PLR0917  positional: once per request
-        self,
-        connection: Connection,
-        method: bytes,
-        target: bytes,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        keep_alive: bool,
-    ) -> None:
-        self.connection = connection
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.keep_alive = keep_alive
-        self.route = "none"
-        self.started = connection.server.time()
-        self.answer: bytes | None = None
-
-    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
-        """Answer; it is sent when the answers before it on the connection have been."""
-        connection = self.connection
-        server = connection.server
-        pending = connection.pending
-        if server.draining and pending and pending[-1] is self:
-            self.keep_alive = False
-            connection.finished = True
-        head = server.heads.head(status, content_type, len(body), not self.keep_alive, extra)
-        self.answer = head if self.method == b"HEAD" else head + body
-        server.count(self, status)
-        if pending and pending[0] is self:
-            connection.send()
-
-    def fail(self, error: RequestError) -> None:
-        """Answer with the reason of a refusal."""
-        self.respond(error.status, JSON, error.body(), error.headers)
 
 
 class Connection(asyncio.Protocol):
@@ -103,10 +58,11 @@ class Connection(asyncio.Protocol):
         self._choked = False  # the client does not take its answers
         self._half_closed = False  # the client sends no more
         self._held = b""  # arrived and not yet parsed
+        self._message = b""  # what arrived on an idle connection, if that may be one whole request
         self._offers_upgrade = False
         self._same_request = True  # no other has begun in this piece of data
         self._parser: httptools.HttpRequestParser | None = None
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -122,12 +78,22 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to read requests."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._parser = httptools.HttpRequestParser(self)
         self.server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; every request that it completes is handled at once."""
+        if not (self._receiving or self._held or self._choked or self.finished):
+            end = data.find(b"\r\n\r\n") + 4
+            head = self.server.known_heads.get(data[:end])
+            if head is not None and len(data) == end + head.length:
+                # One whole request, whose head the parser has read before: it need not read it again.
+                exchange = Exchange(self, head, data[end:])
+                self.pending.append(exchange)
+                self.server.handle_known(exchange, head)
+                return
+            self._message = data
         self._held += data
         self._parse()
 
@@ -141,14 +107,14 @@ class Connection(asyncio.Protocol):
         """The client does not take its answers: take no more of its requests."""
         self._choked = True
         self.since = self.server.clock
-        if self._transport is not None:
-            self._transport.pause_reading()
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._choked = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
             asyncio.get_running_loop().call_soon(self._parse)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  why it ended changes nothing
@@ -157,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self.pending.clear()
         self._parser = None  # it refers to this object: a cycle
-        self._transport = None
+        self.transport = None
         self.server.connections.discard(self)
 
     # Called by the parser.
@@ -182,7 +148,7 @@ class Connection(asyncio.Protocol):
             self._refuse_head()
             return
         name = name.lower()
-        if self._in_head and name in _KEPT_HEADERS:
+        if self._in_head and name in KEPT_HEADERS:
             if name in self._headers and name not in _LISTS:
                 self._refuse(RequestError(400, f"more than one {name.decode()} header"))
                 return
@@ -229,10 +195,28 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
-        exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
+        head = Head(parser.get_method(), self._target, self._headers, keep_alive=keep_alive, length=len(body))
+        self._remember(head)
+        exchange = Exchange(self, head, body)
         self.pending.append(exchange)
         self.finished = not keep_alive
         self.server.handle(exchange)
+
+    def _remember(self, head: Head) -> None:
+        """Know the head of a request again that came as one whole piece and asks for nothing special."""
+        message, self._message = self._message, b""
+        end = message.find(b"\r\n\r\n") + 4
+        if (
+            end <= _LONGEST_KNOWN_HEAD
+            and len(message) == end + head.length
+            and head.keep_alive
+            and b"transfer-encoding" not in head.headers
+            and b"expect" not in head.headers
+        ):
+            known = self.server.known_heads
+            if len(known) >= _MOST_KNOWN_HEADS:
+                known.clear()
+            known[message[:end]] = head
 
     def _parse(self) -> None:
         """Parse what is held, a piece at a time: the answers to all of it may be more than a client takes."""
@@ -291,7 +275,7 @@ class Connection(asyncio.Protocol):
 
     def send(self) -> None:
         """Send the answers whose turn has come."""
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         pending = self.pending
@@ -305,7 +289,7 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Close the connection if it has been too long in its present state."""
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         age = now - self.since
@@ -327,22 +311,22 @@ class Connection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request is arriving, being answered, or its answer is still on the way out."""
-        transport = self._transport
+        transport = self.transport
         return transport is not None and (
             self._receiving or bool(self.pending) or transport.get_write_buffer_size() > 0
         )
 
     def close(self) -> None:
         """Close the connection once what was written has been sent."""
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _expect(self, expectation: bytes) -> None:
         if expectation.lower() != b"100-continue":
             self._refuse(RequestError(417, "Expect: only 100-continue is understood"))
             return
         # It takes its place in the order like any answer: those to earlier requests come first.
-        interim = Exchange(self, b"", b"", {}, b"", keep_alive=True)
+        interim = Exchange(self, Head(b"", b"", {}, keep_alive=True), b"")
         interim.answer = CONTINUE
         self.pending.append(interim)
         if self.pending[0] is interim:
@@ -360,7 +344,7 @@ class Connection(asyncio.Protocol):
         self._refused = True
         self._receiving = False
         self.since = self.server.clock
-        exchange = Exchange(self, b"", self._target, self._headers, b"", keep_alive=False)
+        exchange = Exchange(self, Head(b"", self._target, self._headers, keep_alive=False), b"")
         self.pending.append(exchange)
         self.server.in_flight += 1
         exchange.fail(error)

@@ -33,6 +33,12 @@ def configure(level: str) -> None:
     logging.captureWarnings(capture=True)
 
 
+def debug(event: str, **detail: object) -> None:
+    """Log what helps to find a mistake; costs little when it is not wanted."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        _logger.debug(event, extra={"detail": detail})
+
+
 def info(event: str, **detail: object) -> None:
     """Log something an operator wants to know."""
     _logger.info(event, extra={"detail": detail})

@@ -1,42 +1,81 @@
 """Counters and histograms: plain numbers while serving, text only when Prometheus asks."""
 
+import math
 import resource
 import sys
 import time
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+# Values kept as they came before they are sorted: counting each on its own costs ten times as much.
+_MOST_VALUES = 4096
 
 
 class Histogram:
-    """A Prometheus histogram without labels."""
+    """A Prometheus histogram; values are sorted into their buckets many at a time."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("_counts", "_total", "_values", "bounds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+        self._counts = np.zeros(len(bounds) + 1, dtype=np.int64)
+        self._total = 0.0
+        self._values: list[float] = []
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        values = self._values
+        values.append(value)
+        if len(values) >= _MOST_VALUES:
+            self._sort()
 
-    def lines(self, name: str) -> Iterator[str]:
-        """Give the histogram's samples."""
-        count = 0
-        for bound, here in zip(self.bounds, self.counts, strict=False):
-            count += here
-            yield f'{name}_bucket{{le="{bound}"}} {count}'
-        count += self.counts[-1]
-        yield f'{name}_bucket{{le="+Inf"}} {count}'
-        yield f"{name}_sum {self.total}"
-        yield f"{name}_count {count}"
+    def observe_all(self, values: list[float]) -> None:
+        """Count many values."""
+        self._values += values
+        if len(self._values) >= _MOST_VALUES:
+            self._sort()
+
+    def lines(self, name: str, labels: str) -> Iterator[str]:
+        """Give the histogram's samples; `labels` is empty or ends with a comma."""
+        self._sort()
+        counts = np.cumsum(self._counts).tolist()
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), counts, strict=True):
+            yield f'{name}_bucket{{{labels}le="{bound}"}} {count}'
+        rest = f"{{{labels[:-1]}}}" if labels else ""
+        yield f"{name}_sum{rest} {self._total}"
+        yield f"{name}_count{rest} {counts[-1]}"
+
+    def _sort(self) -> None:
+        if self._values:
+            self._counts += np.bincount(
+                np.searchsorted(self.bounds, self._values), minlength=len(self._counts)
+            )
+            self._total += math.fsum(self._values)
+            self._values.clear()
+
+
+class ModelMetrics:
+    """What is counted of one model in service; `labels` are those of its info, `name` first."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self.labels = labels
+        self.rows = 0
+        self.batch_rows = Histogram(_ROWS)
+        self.queue_seconds = Histogram(_SECONDS)
+        self._seconds: dict[str, Histogram] = {}
+
+    def seconds(self, protocol: str) -> Histogram:
+        """Return the histogram of the time from request read to answer written."""
+        return self._seconds.setdefault(protocol, Histogram(_SECONDS))
+
+    def protocols(self) -> Iterator[tuple[str, Histogram]]:
+        """Give each protocol that was used, with its histogram."""
+        yield from self._seconds.items()
 
 
 class Metrics:
@@ -44,11 +83,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
-        self.request_seconds = Histogram(_SECONDS)
-        self.queue_seconds = Histogram(_SECONDS)
-        self.batch_rows = Histogram(_ROWS)
-        self.rows = 0
-        self.model: dict[str, str] | None = None
+        self.models: dict[str, ModelMetrics] = {}
         self._started = time.time()
 
     def render(self, *, in_flight: int, connections: int, ready: bool) -> bytes:
@@ -59,40 +94,54 @@ class Metrics:
         yield from _head("trainserve_requests_total", "counter", "Answers, by route and status.")
         for (route, status), count in sorted(self.requests.items()):
             yield f'trainserve_requests_total{{route="{route}",status="{status}"}} {count}'
-        yield from _head(
-            "trainserve_request_seconds", "histogram", "Request read to answer written, predictions."
-        )
-        yield from self.request_seconds.lines("trainserve_request_seconds")
-        yield from _head(
-            "trainserve_queue_seconds", "histogram", "Wait for the batch of a prediction request."
-        )
-        yield from self.queue_seconds.lines("trainserve_queue_seconds")
-        yield from _head("trainserve_batch_rows", "histogram", "Rows of one call of the model.")
-        yield from self.batch_rows.lines("trainserve_batch_rows")
+        yield from self._model_lines()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = round(usage.ru_utime + usage.ru_stime, 3)
         for name, kind, text, value in (
-            ("trainserve_rows_total", "counter", "Rows predicted.", self.rows),
             ("trainserve_requests_in_flight", "gauge", "Requests read and not yet answered.", in_flight),
             ("trainserve_connections", "gauge", "Open connections.", connections),
             ("trainserve_ready", "gauge", "1 when the golden predictions were reproduced.", int(ready)),
-            ("process_resident_memory_bytes", "gauge", "Resident memory.", _resident_bytes(usage.ru_maxrss)),
+            ("process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes(usage.ru_maxrss)),
             ("process_cpu_seconds_total", "counter", "Processor time used.", cpu),
             ("process_start_time_seconds", "gauge", "Start, as a Unix time.", round(self._started, 3)),
         ):
             yield from _head(name, kind, text)
             yield f"{name} {value}"
-        if self.model is not None:
-            labels = ",".join(f'{key}="{value}"' for key, value in self.model.items())
-            yield from _head("trainserve_model_info", "gauge", "The model in service.")
-            yield f"trainserve_model_info{{{labels}}} 1"
+
+    def _model_lines(self) -> Iterator[str]:
+        models = [(f'model="{_escape(name)}",', model) for name, model in sorted(self.models.items())]
+        yield from _head(
+            "trainserve_request_seconds", "histogram", "Request read to answer written, predictions."
+        )
+        for label, model in models:
+            for protocol, seconds in model.protocols():
+                yield from seconds.lines("trainserve_request_seconds", f'{label}protocol="{protocol}",')
+        yield from _head(
+            "trainserve_queue_seconds", "histogram", "Wait for the batch of a prediction request."
+        )
+        for label, model in models:
+            yield from model.queue_seconds.lines("trainserve_queue_seconds", label)
+        yield from _head("trainserve_batch_rows", "histogram", "Rows of one call of the model.")
+        for label, model in models:
+            yield from model.batch_rows.lines("trainserve_batch_rows", label)
+        yield from _head("trainserve_rows_total", "counter", "Rows predicted.")
+        for label, model in models:
+            yield f"trainserve_rows_total{{{label[:-1]}}} {model.rows}"
+        yield from _head("trainserve_model_info", "gauge", "The models in service.")
+        for label, model in models:
+            labels = ",".join(f'{key}="{_escape(value)}"' for key, value in model.labels.items())
+            yield f"trainserve_model_info{{{labels},{label[:-1]}}} 1"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:
     return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
 
 
-def _resident_bytes(peak: int) -> int:
+def resident_bytes(peak: int) -> int:
     """Return the resident memory now, or the peak where the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

@@ -1,18 +1,16 @@
 """A bundle directory becomes a model that has proved itself, or a reason why not."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
 
 from bundle import format as bundle_format
 from bundle.format import BundleError, Manifest
 from bundle.preprocess import PreprocessError, Preprocessor
-from serving import formats
+from serving import booster, formats, predictor
+from serving.settings import Choice
 
 _FILES = ("bundle.json", "model.ubj", "baseline.json", "golden.json")
 
@@ -24,16 +22,19 @@ class NoModelError(Exception):
 class Model:
     """A model in memory: rows in the order of the bundle's columns → matrix → predictions."""
 
-    def __init__(self, directory: Path, manifest: Manifest, max_rows: int) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, max_rows: int, choice: Choice) -> None:
         self.name = manifest.name
         self.version = manifest.version
+        self.columns = manifest.columns
         self.digest = bundle_format.digest(directory)
         self.width = len(manifest.features)
-        self.reader = formats.Reader(manifest.columns, max_rows)
-        self.predict = _predictor(directory / bundle_format.MODEL, self.width)
+        self.predictor, self.predict, self.predictor_reason = predictor.choose(
+            directory / bundle_format.MODEL, self.width, choice
+        )
         self._preprocessor = Preprocessor.of(manifest)
         self.plain = self._preprocessor.is_identity
-        self._classes = len(manifest.classes or ()) if manifest.task == "multiclass" else 0
+        self.reader = formats.Reader(manifest.columns, max_rows, quick=self.plain)
+        self.classes = len(manifest.classes or ()) if manifest.task == "multiclass" else 0
 
     def prepare(self, rows: Sequence[formats.Row]) -> NDArray[np.float32]:
         """Return the model's input for the rows of a request; raises `PreprocessError`."""
@@ -45,7 +46,7 @@ class Model:
             found = self.predict(self.prepare(golden.rows))
         except PreprocessError as error:
             raise BundleError(f"golden.json: a golden row is refused: {error}") from error
-        shape = (len(golden.rows), self._classes) if self._classes else (len(golden.rows),)
+        shape = (len(golden.rows), self.classes) if self.classes else (len(golden.rows),)
         if found.shape != shape:
             raise BundleError(f"model.ubj: gives predictions of shape {found.shape}, want {shape}")
         wanted = np.array(golden.predictions, dtype=np.float64)
@@ -58,7 +59,7 @@ class Model:
             raise BundleError(f"golden.json: {reason} within {bundle_format.GOLDEN_TOLERANCE:g}")
 
 
-def load(directory: Path, max_rows: int) -> Model:
+def load(directory: Path, max_rows: int, choice: Choice = "auto") -> Model:
     """Load, verify and prove the bundle in `directory`.
 
     Raises `NoModelError` when there is none, `BundleError` when there is one that must not serve.
@@ -66,26 +67,7 @@ def load(directory: Path, max_rows: int) -> Model:
     if not any((directory / name).exists() for name in _FILES):
         raise NoModelError("no model released yet")
     manifest = bundle_format.verify(directory)
-    bundle_format.check_xgboost(manifest, xgboost.__version__)
-    try:
-        model = Model(directory, manifest, max_rows)
-    except xgboost.core.XGBoostError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise BundleError(f"model.ubj: cannot be loaded: {reason}") from error
+    bundle_format.check_xgboost(manifest, booster.version())
+    model = Model(directory, manifest, max_rows, choice)
     model.reproduce(bundle_format.read_golden(directory, manifest))
     return model
-
-
-def _predictor(path: Path, width: int) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-    booster = xgboost.Booster(params={"nthread": 1}, model_file=path)
-    if booster.num_features() != width:
-        raise BundleError(f"model.ubj: has {booster.num_features()} features, but bundle.json has {width}")
-    # A model that stopped early says which of its trees count.
-    best = booster.attr("best_iteration")
-    trees = (0, int(best) + 1 if best is not None else 0)
-
-    def predict(matrix: NDArray[Any]) -> NDArray[np.float32]:
-        found = booster.inplace_predict(matrix, iteration_range=trees, missing=math.nan)
-        return cast("NDArray[np.float32]", found)
-
-    return predict

@@ -13,7 +13,7 @@ from serving.responses import Heads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serving.connection import Exchange
+    from serving.exchange import Exchange, Head
     from serving.metrics import Metrics
     from serving.settings import Settings
 
@@ -30,6 +30,10 @@ class Handler(Protocol):
         """Answer now, or keep the exchange and answer later."""
         ...
 
+    def failed(self, exchange: Exchange, error: Exception) -> None:
+        """Answer a request whose plan raised this."""
+        ...
+
 
 class Server:
     """Accepts connections and hands their requests to a handler, until it is drained."""
@@ -39,6 +43,7 @@ class Server:
         self.metrics = metrics
         self.heads = Heads()
         self.connections: set[Connection] = set()
+        self.known_heads: dict[bytes, Head] = {}
         self.in_flight = 0
         self.draining = False
         self.time: Callable[[], float] = time.perf_counter
@@ -51,12 +56,16 @@ class Server:
     async def start(self, handler: Handler) -> int:
         """Listen, and hand requests to `handler`; return the port; raises `OSError`."""
         loop = asyncio.get_running_loop()
-        self._handler = handler
+        self.attach(handler)
         self._listener = await loop.create_server(
             self._accept, self.settings.host, self.settings.port, backlog=2048
         )
         self._tick()
         return int(self._listener.sockets[0].getsockname()[1])
+
+    def attach(self, handler: Handler) -> None:
+        """Have requests answered by `handler`."""
+        self._handler = handler
 
     def handle(self, exchange: Exchange) -> None:
         """Have a request answered."""
@@ -64,10 +73,28 @@ class Server:
         if self._handler is not None:
             self._handler.handle(exchange)
 
+    def handle_known(self, exchange: Exchange, head: Head) -> None:
+        """Have a request answered, whose head most likely has its plan."""
+        self.in_flight += 1
+        plan, handler = head.plan, self._handler
+        if handler is None:
+            return
+        if plan is None:
+            handler.handle(exchange)
+            return
+        try:
+            plan(exchange)
+        except Exception as error:  # noqa: BLE001  a defect must cost one request, not the process
+            handler.failed(exchange, error)
+
+    def forget_heads(self) -> None:
+        """Forget what was worked out for the heads of requests: the models have changed."""
+        self.known_heads.clear()
+
     def count(self, exchange: Exchange, status: int) -> None:
         """Count an answer."""
         self.in_flight -= 1
-        self.metrics.requests[exchange.route, status] += 1
+        self.metrics.requests[exchange.head.route, status] += 1
 
     def begin_drain(self) -> None:
         """From now on answers close their connection; new connections are still taken."""

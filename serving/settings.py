@@ -1,13 +1,22 @@
 """The server's settings, from environment variables; read once, at start."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
+
+Choice = Literal["auto", "fast", "xgboost"]
+"""A predictor: the fast one wherever it is proven, the fast one or none, XGBoost's own."""
 
 PREFIX = "SERVING_"
+SAGEMAKER_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # set by SageMaker for an endpoint of several models
+PREDICTORS = get_args(Choice)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
+"""What a model can be called here."""
 
 _Number = TypeVar("_Number", int, float)
 
@@ -22,7 +31,16 @@ class Settings:
 
     host: str = "0.0.0.0"  # noqa: S104  a pod's port is reached from outside the pod
     port: int = 8080
-    model_dir: Path = Path("/opt/ml/model")
+    model_dir: Path = Path("/opt/ml/model")  # one bundle
+    models_dir: Path | None = None  # instead: each directory in it a bundle, called by the directory's name
+    models_api: bool | None = None  # models may be loaded and unloaded by request; None: with models_dir
+    preload: bool = True  # load what models_dir holds at start
+    max_models: int = 100
+    default_model: str = ""  # of requests that name no model; empty: the only one there is
+    split: tuple[tuple[str, float], ...] = ()  # instead: models and their shares of such requests
+    shadow: str = ""  # a model that predicts what others are asked, without an answer
+    shadow_fraction: float = 1.0
+    predictor: Choice = "auto"
     max_body_bytes: int = 6 * 1024 * 1024  # what SageMaker allows a real-time request
     max_header_bytes: int = 16 * 1024
     max_rows: int = 10_000
@@ -37,13 +55,24 @@ class Settings:
             raise SettingsError(
                 f"{PREFIX}LOG_LEVEL: want one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}"
             )
+        if self.predictor not in PREDICTORS:
+            raise SettingsError(f"{PREFIX}PREDICTOR: want one of {', '.join(PREDICTORS)}")
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
+        if self.split and self.default_model:
+            raise SettingsError(f"{PREFIX}SPLIT: excludes {PREFIX}DEFAULT_MODEL")
+        if self.shadow and self.shadow in {self.default_model, *(name for name, _ in self.split)}:
+            raise SettingsError(f"{PREFIX}SHADOW: {self.shadow!r} already answers such requests")
+        for variable in ("split", "shadow", "default_model"):
+            if getattr(self, variable) and self.models_dir is None:
+                raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read the settings; raises `SettingsError` naming the first variable that cannot be used."""
     values: dict[str, object] = {}
+    if environment.get(SAGEMAKER_MULTI_MODEL, "").lower() == "true":
+        values.update(models_dir=Path("/opt/ml/models"), models_api=True, preload=False)
     for field in fields(Settings):
         variable = PREFIX + field.name.upper()
         text = environment.get(variable)
@@ -84,10 +113,44 @@ def _text(variable: str, text: str) -> str:
     return text
 
 
+def _name(variable: str, text: str) -> str:
+    if not MODEL_NAME.fullmatch(text):
+        raise SettingsError(f"{variable}: want a model's name, got {text!r}")
+    return text
+
+
+def _flag(variable: str, text: str) -> bool:
+    if text.lower() not in {"on", "off"}:
+        raise SettingsError(f"{variable}: want on or off, got {text!r}")
+    return text.lower() == "on"
+
+
+def _split(variable: str, text: str) -> tuple[tuple[str, float], ...]:
+    """Read `champion=90,challenger=10`: shares, which need not sum to 100."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = (piece.strip() for piece in part.partition("="))
+        if _name(variable, name) in shares:
+            raise SettingsError(f"{variable}: {name!r} comes twice")
+        shares[name] = _number(variable, weight, float, 0.0, 1e9)
+    if not sum(shares.values()):
+        raise SettingsError(f"{variable}: every share is 0")
+    return tuple(shares.items())
+
+
 _READERS: Mapping[str, Callable[[str, str], object]] = {
     "host": _text,
     "port": _integer(0, 65535),
     "model_dir": lambda variable, text: Path(_text(variable, text)),
+    "models_dir": lambda variable, text: Path(_text(variable, text)),
+    "models_api": _flag,
+    "preload": _flag,
+    "max_models": _integer(1, 10_000),
+    "default_model": _name,
+    "split": _split,
+    "shadow": _name,
+    "shadow_fraction": lambda variable, text: _number(variable, text, float, 0.0, 1.0),
+    "predictor": lambda variable, text: _text(variable, text).lower(),
     "max_body_bytes": _integer(1024, 1 << 30),
     "max_header_bytes": _integer(1024, 1 << 20),
     "max_rows": _integer(1, 1_000_000),

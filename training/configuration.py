@@ -105,11 +105,12 @@ def from_environment(environment: Mapping[str, str], arguments: Sequence[str]) -
         output_data=_path(environment, "SM_OUTPUT_DATA_DIR"),
         checkpoints=checkpoints if checkpoints.is_dir() or "SM_CHECKPOINT_DIR" in environment else None,
         threads=_threads(environment),
-        job=given.matching("job_name", bundle_format.VERSION, _job_name(environment)),
+        job=given.matching("job_name", bundle_format.VERSION, job_name(environment)),
         dataset_hash=given.text("dataset_hash", ""),
         manifest_uri=given.text("manifest_uri", "") or None,
         hyperparameters=_read(given),
     )
+    given.text("output_uri", "")  # what `failure` writes to
     given.refuse_unknown()
     return run
 
@@ -272,7 +273,8 @@ def _threads(environment: Mapping[str, str]) -> int:
     return int(given) if given.isdigit() and int(given) > 0 else len(os.sched_getaffinity(0))
 
 
-def _job_name(environment: Mapping[str, str]) -> str:
+def job_name(environment: Mapping[str, str]) -> str:
+    """Return the training job's name, `local` outside SageMaker."""
     name = environment.get("TRAINING_JOB_NAME")
     if not name:
         try:

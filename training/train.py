@@ -10,8 +10,7 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +22,11 @@ from baseline import describe_baseline, golden_rows
 from bundle import format as bundle_format
 from bundle.format import BundleError, Champion, Column, Feature, Manifest, Metric, Metrics, Training
 from bundle.preprocess import Preprocessor, features_of
-from configuration import GREATER_IS_BETTER, Hyperparameters, Run, from_environment, output_directory
+from configuration import GREATER_IS_BETTER, Hyperparameters, Run, from_environment
 from dataset import Data, DataSet, describe_columns, load
 from errors import DataRefused, Stopped, TrainingError, shorten
 from evaluation import check_champion, evaluate, judge, lenient, load_champion, predict
+from failure import fail
 from fitting import Job, Rows, fit, parameters
 from holdout import held_out, stopping
 
@@ -178,17 +178,6 @@ def _report(asked: Run, written: Manifest, data: DataSet) -> None:
         (asked.output_data / "evaluation.json").write_bytes(bundle_format.canonical(report))
 
 
-def _fail(environment: Mapping[str, str], message: str) -> int:
-    """Tell the reason where SageMaker looks for it, and last on stderr."""
-    directory = output_directory(environment)
-    with suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "failure").write_text(message, encoding="utf-8")
-    sys.stdout.flush()
-    print(message, file=sys.stderr, flush=True)
-    return 1
-
-
 def main() -> int:
     """Return the process's exit code: 0, 1 for a failure, 143 if told to stop."""
     told: list[int] = []
@@ -196,15 +185,15 @@ def main() -> int:
     try:
         run(from_environment(os.environ, sys.argv[1:]), lambda: bool(told))
     except DataRefused as refused:
-        return _fail(os.environ, f"DataRefused: {refused}")
+        return fail(os.environ, f"DataRefused: {refused}")
     except (TrainingError, BundleError) as error:
-        return _fail(os.environ, f"TrainingError: {shorten(str(error), 900)}")
+        return fail(os.environ, f"TrainingError: {shorten(str(error), 900)}")
     except Stopped as stopped:
         print(stopped, flush=True)
         return _TERMINATED
     except Exception as error:  # noqa: BLE001 - whatever it is, SageMaker must hear of it
         traceback.print_exc()
-        return _fail(os.environ, f"TrainingError: {type(error).__name__}: {shorten(str(error), 850)}")
+        return fail(os.environ, f"TrainingError: {type(error).__name__}: {shorten(str(error), 850)}")
     return 0
 
 

@@ -55,6 +55,17 @@ class Documents:
         except ValueError as error:
             raise Permanent(f"{uri}: not JSON: {error}") from error
 
+    def text(self, uri: str, limit: int) -> str | None:
+        """Return the first `limit` bytes of a text; None where there is no such object."""
+        bucket, key = split_uri(uri)
+        try:
+            body = self.client.get_object(Bucket=bucket, Key=key)["Body"].read(limit)
+        except self.client.exceptions.ClientError as error:
+            if error_code(error) in _ABSENT:
+                return None
+            raise
+        return body.decode(errors="replace")
+
     def write(self, uri: str, body: bytes) -> None:
         """Write a JSON document."""
         bucket, key = split_uri(uri)

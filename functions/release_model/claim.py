@@ -11,6 +11,8 @@ from release_model.record import LEASE_S, Handle, hold_lease, timestamp
 
 _ENDED = frozenset({"Completed", "Failed", "Stopped"})
 _JOB, _BUILD = "job", "build"
+# No longer than the reason that SageMaker keeps.
+_REASON_BYTES = 1024
 
 
 def plan(services: Services, event: Mapping[str, Any], owner: str) -> list[dict[str, str]]:
@@ -57,14 +59,13 @@ def claim(services: Services, handle: Handle) -> dict[str, str]:
     claimed = state.load(handle.model, names.job(handle.job))
     if _belongs_to_other(services, handle, claimed, now):
         return {"next": "done", "outcome": "duplicate"}
-    champion = state.load(handle.model, names.CHAMPION).data
-    if handle.kind == _BUILD and not champion:
+    if handle.kind == _BUILD and not state.load(handle.model, names.CHAMPION).data:
         # The Deployment names this image itself; the first release will take it.
         return {"next": "done", "outcome": "ignored"}
     (claimed,) = state.write(handle.model, claimed.change(owner=handle.owner, expires=now + LEASE_S))
     hold_lease(services, handle)
     if "release" not in claimed.data:
-        _open(services, handle, claimed, champion)
+        _open(services, handle, claimed)
     number = int(state.load(handle.model, names.job(handle.job)).data["release"])
     ended = state.load(handle.model, names.release(number)).data["source"]["status"]
     return {"next": "verify" if ended == "Completed" else "refuse", "outcome": ""}
@@ -81,9 +82,13 @@ def _belongs_to_other(services: Services, handle: Handle, claimed: Item, now: fl
     return lease_holder(lease, now) == owner or float(claimed.data["expires"]) > now
 
 
-def _open(services: Services, handle: Handle, claimed: Item, champion: Mapping[str, Any]) -> None:
+def _open(services: Services, handle: Handle, claimed: Item) -> None:
     """Give the release its number and record: all three writes, or none."""
-    source = _source_of_build(champion) if handle.kind == _BUILD else _source_of_job(services, handle.job)
+    if handle.kind == _BUILD:
+        # Read under the lease: until it was ours, another release could change the model in service.
+        source = _source_of_build(services.state.load(handle.model, names.CHAMPION).data)
+    else:
+        source = _source_of_job(services, handle.job)
     counter = services.state.load(handle.model, names.COUNTER)
     number = int(counter.data.get("releases", 0)) + 1
     release = Item(names.release(number)).change(
@@ -110,13 +115,25 @@ def _source_of_job(services: Services, job: str) -> dict[str, Any]:
     return {
         "status": status,
         "uri": (found.get("ModelArtifacts") or {}).get("S3ModelArtifacts"),
-        "failure": found.get("FailureReason"),
+        "failure": (_told(services, found) if status == "Failed" else None) or found.get("FailureReason"),
+        "secondary": found.get("SecondaryStatus"),
         "dataset_hash": parameters.get("dataset_hash"),
         "manifest_uri": parameters.get("manifest_uri"),
         "version": job,
         "digest": None,
         "training_s": found.get("TrainingTimeInSeconds"),
     }
+
+
+def _told(services: Services, found: Mapping[str, Any]) -> str | None:
+    """Return the reason that the script left beside the job's output.
+
+    The toolkit in SageMaker's own images puts the command that it ran into FailureReason instead.
+    """
+    path = str((found.get("OutputDataConfig") or {}).get("S3OutputPath", "")).rstrip("/")
+    if not path.startswith(f"s3://{services.environment.artifact_bucket}/"):
+        return None
+    return services.documents.text(f"{path}/{found['TrainingJobName']}/output/failure", _REASON_BYTES)
 
 
 def _source_of_build(champion: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def run(outside: Services, event: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _once(outside: Services, who: Handle, step: str, event: dict[str, Any]) -> dict[str, str]:
+def _once(outside: Services, who: Handle, step: str, event: dict[str, Any]) -> dict[str, Any]:
     """Do a step unless it is done; a step that says `wait` is never done."""
     if step != "rollback" and step not in STEPS:
         raise ValueError(f"unknown step {step!r:.40}")
@@ -65,8 +65,9 @@ def _once(outside: Services, who: Handle, step: str, event: dict[str, Any]) -> d
     if following is None:
         done = rollout.rollback(record, _error(event)) if step == "rollback" else STEPS[step](record)
         following = done.next
-        if following != "wait":
-            record.complete(step, done)
+        if following == "wait":
+            return {"next": following, "seconds": rollout.pause(record, step)}
+        record.complete(step, done)
     return {"next": following}
 
 
@@ -78,4 +79,4 @@ def _error(event: dict[str, Any]) -> str | None:
     cause = str(error.get("Cause", ""))
     with suppress(ValueError, KeyError, TypeError):
         cause = str(json.loads(cause)["errorMessage"])
-    return f"{error.get('Error', 'error')}: {cause}"[:500]
+    return " ".join(f"{error.get('Error', 'error')}: {cause}".split())[:500]

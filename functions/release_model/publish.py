@@ -1,5 +1,6 @@
 """Steps that make a release public: its image in the registry, and its model package."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from release_model.record import Done, Record
 
 _APPROVED, _REJECTED, _UNDECIDED = "Approved", "Rejected", "PendingManualApproval"
 _METADATA_CHARACTERS, _DESCRIPTION_CHARACTERS = 256, 1024
+_TOKEN_CHARACTERS = 36
 _LOOK_BACK = 20
 # What a model package says, and what the server accepts.
 _TYPES = ["text/csv", "application/json"]
@@ -102,7 +104,8 @@ def _approve(record: Record, arn: str, status: str, reason: str) -> None:
     record.services.sagemaker.update_model_package(
         ModelPackageArn=arn,
         ModelApprovalStatus=status,
-        ApprovalDescription=reason[:_DESCRIPTION_CHARACTERS],
+        # One line: SageMaker's pattern for it has no line breaks.
+        ApprovalDescription=" ".join(reason.split())[:_DESCRIPTION_CHARACTERS],
         CustomerMetadataProperties=_metadata(record),
     )
 
@@ -128,8 +131,19 @@ def _package(record: Record) -> dict[str, Any]:
             "SupportedResponseMIMETypes": _TYPES,
         },
         "CustomerMetadataProperties": _metadata(record),
-        "ClientToken": f"{record.services.environment.stack}-{record.model}-{record.number}"[:36],
+        "ClientToken": _token(record),
     }
+
+
+def _token(record: Record) -> str:
+    """Return what makes repeated calls for one release one call, whatever the length of its names."""
+    parts = (
+        record.services.environment.stack,
+        record.model,
+        str(record.number),
+        record.data["bundle"]["digest"],
+    )
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:_TOKEN_CHARACTERS]
 
 
 def _metadata(record: Record) -> dict[str, str]:

@@ -13,6 +13,8 @@ from release_model.publish import withdraw
 from release_model.record import Done, Handle, Record, open_record, release_lease, timestamp
 
 _REASON_CHARACTERS = 1000
+# SageMaker gave up waiting for spot capacity; the job says "Stopped", as if a person had stopped it.
+_NO_CAPACITY = "MaxWaitTimeExceeded"
 
 
 def accept(record: Record) -> tuple[Item, ...]:
@@ -30,7 +32,7 @@ def accept(record: Record) -> tuple[Item, ...]:
 def refuse(record: Record) -> Done:
     """Settle a failed job: the uploads that its reason names are refused, or it may be tried again."""
     source = record.data["source"]
-    failure = str(source.get("failure") or f"the job was {source['status'].lower()}")
+    failure = str(source.get("failure") or _ended(source))
     digest, uri = source.get("dataset_hash"), source.get("manifest_uri")
     if not digest or not uri:
         return Done("finish", {"refused": failure[:_REASON_CHARACTERS]})
@@ -49,7 +51,7 @@ def refuse(record: Record) -> Done:
         if not refused.rev:
             data = {"key": item.key, "version": item.version, "reason": reason, "job": record.handle.job}
             record.services.state.write(record.model, refused.change(**data))
-    state = "refused" if named else _after_failure(source["status"], failure)
+    state = "refused" if named else _after_failure(source, failure)
     reasons = "; ".join(f"{item.key}: {reason}" for item, reason in named.items() if item)
     reason = (reasons or failure)[:_REASON_CHARACTERS]
     return Done("finish", {"refused": reason}, also=(_settled(record, state, reason),))
@@ -138,10 +140,18 @@ def _settled(record: Record, state: str, reason: str) -> Item:
     )
 
 
-def _after_failure(status: str, failure: str) -> str:
+def _ended(source: Mapping[str, Any]) -> str:
+    """Say how a job ended that gives no reason: SageMaker's second status knows more than the first."""
+    status, secondary = source["status"], source.get("secondary")
+    return f"the job was {status.lower()}" + (f": {secondary}" if secondary not in {None, status} else "")
+
+
+def _after_failure(source: Mapping[str, Any], failure: str) -> str:
     """Return what a data set's record says after a failure that no upload is to blame for."""
+    if source.get("secondary") == _NO_CAPACITY:
+        return "retry"
     # Someone stopped it, or the same data would fail the same way.
-    return "failed" if status == "Stopped" or "TrainingError:" in failure else "retry"
+    return "failed" if source["status"] == "Stopped" or "TrainingError:" in failure else "retry"
 
 
 def _accepted_objects(record: Record) -> set[tuple[str, str]]:

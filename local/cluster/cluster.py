@@ -113,6 +113,7 @@ class Cluster:
             for item in self.store.list(SERVICES)
         }
         changed = services.keys() != self._front_of.keys()
+        first = min(services, default=None)
         for key in [key for key in self._front_of if key not in services]:
             front = self._front_of.pop(key)
             if front is self._default:
@@ -120,15 +121,21 @@ class Cluster:
             else:
                 self._fronts.close(front)
         for key, spec in services.items():
+            # The known port is that of the Service whose name comes first, in whatever order they are made.
             if key not in self._front_of:
-                free = self._default not in self._front_of.values()
-                self._front_of[key] = self._default if free else self._fronts.open()
+                self._front_of[key] = self._vacate_default() if key == first else self._fronts.open()
             self._front_of[key].set_backends(
                 self._backends(key[0], spec), f"no ready pod of Service {key[1]}"
             )
         if changed and self._ready:
             self._ready["services"] = self._urls()
             write_ready(self._options.run_dir / READY_FILE, self._ready)
+
+    def _vacate_default(self) -> Front:
+        for key, front in self._front_of.items():
+            if front is self._default:
+                self._front_of[key] = self._fronts.open()
+        return self._default
 
     def _backends(self, namespace: str, spec: dict[str, Any]) -> list[Backend]:
         selector: dict[str, str] = spec.get("selector") or {}

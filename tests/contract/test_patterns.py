@@ -170,6 +170,8 @@ def test_what_cannot_be_handled_ends_in_watched_queues(dev: Program) -> None:
     queues = {queue.name: queue.inputs for queue in dev.of("aws:sqs/queue:Queue")}
     redrive = json.loads(queues["trainserve-retraining-queue"]["redrivePolicy"])
     assert redrive["deadLetterTargetArn"].endswith("trainserve-retraining-dead")
+    # A throttled call is a receive, too: fewer would lose messages that nothing is wrong with.
+    assert redrive["maxReceiveCount"] >= 5
     # The dead letters of a FIFO queue need one too, and a rule's must not be one.
     fifo = {name for name, inputs in queues.items() if inputs.get("fifoQueue")}
     assert fifo == {"trainserve-retraining-queue", "trainserve-retraining-dead"}

@@ -336,6 +336,15 @@ def test_the_first_job_is_spot_and_says_the_same_as_later_jobs(up: Run) -> None:
     assert name.split("-")[-2] == job.inputs["hyperParameters"]["dataset_hash"][:8]
 
 
+def test_jobs_define_no_metrics_which_sagemaker_refuses_for_its_own_images(up: Run) -> None:
+    program = up("dev")
+    (job,) = program.of("aws:sagemaker/trainingJob:TrainingJob")
+    assert "metricDefinitions" not in job.inputs["algorithmSpecification"]
+    config = program.one("aws:s3/bucketObjectv2:BucketObjectv2", "trainserve-config-flights")
+    template = json.loads(config.inputs["content"])["training_job"]
+    assert "MetricDefinitions" not in template["AlgorithmSpecification"]
+
+
 def test_the_first_jobs_name_changes_with_its_request_and_after_a_destroy(up: Run) -> None:
     (request,) = [
         r

@@ -80,7 +80,7 @@ class World:
     """What the infrastructure program would have made."""
 
     def __init__(self, registry: FakeRegistry, cluster: FakeCluster, authority: str) -> None:
-        self.registry, self.cluster = registry, cluster
+        self.registry, self.cluster, self.authority = registry, cluster, authority
         self.services = FakeServices()
         self.kubernetes = Kubernetes(f"https://127.0.0.1:{cluster.port}", authority, lambda: "token")
         for bucket in (DATA, ARTIFACTS):
@@ -170,11 +170,12 @@ class World:
         client("s3").put_object(Bucket=bucket, Key=key, Body=body)
         return job_event(job, "Completed")
 
-    def fail(self, job: str, reason: str, status: str = "Failed") -> dict[str, Any]:
+    def fail(self, job: str, reason: str, status: str = "Failed", secondary: str = "") -> dict[str, Any]:
         from moto.sagemaker.models import sagemaker_backends  # noqa: PLC0415
 
         found: Any = sagemaker_backends["123456789012"]["us-east-1"].training_jobs[job]
         found.training_job_status, found.failure_reason = status, reason
+        found.secondary_status = secondary or status
         return job_event(job, status)
 
     def run(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -17,6 +18,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from local import __main__
+from local.errors import ChildError
+from local.session import LocalSession
+from local.signals import Signals
 from local.workspace import RUN_DIR_VARIABLE, Workspace, processes_of
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = Path(__file__).parent / "programs" / "small"
-READY = "Ask for a prediction"
+READY = "The end: Ctrl-C"
 
 
 class Command:
@@ -110,10 +115,21 @@ def test_up_shows_where_things_are_and_down_ends_it(project: Path) -> None:
     assert status.returncode == 0
     assert "stack dev" in status.stdout
     assert "no model released yet" in status.stdout
-    second = local("up", "--project", str(project), "--port", "0")
-    assert second.returncode == 1
-    assert f"already running (process {command.process.pid})" in second.stderr
-    assert "python -m local down" in second.stderr
+    taken = status.stdout.partition("http://127.0.0.1:")[2].split()[0]
+    for name in ("up", "demo"):  # not "the port is busy", which is true too
+        second = local(name, "--project", str(project), "--port", taken)
+        assert second.returncode == 1
+        assert f"already running (process {command.process.pid})" in second.stderr
+        assert "python -m local down" in second.stderr
+    assert not (project / "reports").exists()
+    notes, rows = project / "notes.txt", project / "rows.csv"
+    for file in (notes, rows):
+        file.write_text("a,b\n1,2\n")
+    sent = local("upload", "--project", str(project), "--model", "model", str(rows))
+    assert (sent.returncode, sent.stdout.endswith("/in/rows.csv\n")) == (0, True), sent.stderr
+    for file, words in ((notes, "want names that end in"), (project / "absent.csv", "no such file")):
+        refused = local("upload", "--project", str(project), "--model", "model", str(file))
+        assert (refused.returncode, words in refused.stderr) == (1, True)
     down = local("down", "--project", str(project))
     assert down.returncode == 0, down.stderr
     assert "has ended" in down.stdout
@@ -168,6 +184,33 @@ def test_an_emulator_that_dies_ends_the_session_with_its_last_words(project: Pat
         again.wait_for(READY)
         again.process.terminate()
         assert again.end() == 0
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_death_explains_the_call_that_failed_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, *, dead: bool
+) -> None:
+    """The call may fail before the death is noticed; without a death, a failure is itself."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError
+
+    def check(_session: object) -> None:
+        if dead:
+            raise ChildError("local.aws ended unexpectedly")
+
+    monkeypatch.setattr(LocalSession, "bring_up", refused)
+    monkeypatch.setattr(LocalSession, "check", check)
+    monkeypatch.setattr(__main__, "_DEATH_NOTICED_S", 0)
+    options = argparse.Namespace(project=project, stack="dev", port=0, set=[], no_wait=True)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with pytest.raises(ChildError if dead else ConnectionRefusedError):
+            __main__.up(options, Signals())
+    finally:  # `up` ends its process: it ignores them from then on
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("name", ["registry", "aws"])

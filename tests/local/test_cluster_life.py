@@ -93,6 +93,16 @@ def test_services_have_fronts_of_their_own(tmp_path: Path, registry: Registry) -
         assert _rate(urls[0]) > 1000
 
 
+def test_the_known_port_is_the_first_services_by_name(tmp_path: Path, registry: Registry) -> None:
+    with running_cluster(tmp_path, registry) as cluster:
+        first, second = cluster.namespace(), cluster.namespace()
+        assert first.namespace < second.namespace
+        assert second.serve() == cluster.facts["service"]
+        assert first.serve() == cluster.facts["service"]
+        urls = cluster.state()["services"]
+        assert urls["test-1/app"] == cluster.facts["service"] != urls["test-2/app"]
+
+
 def _half_close(url: str) -> None:
     """A client may end its side before it reads the answer."""
     with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=5) as client:

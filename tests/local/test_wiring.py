@@ -18,7 +18,7 @@ import pytest
 
 from local.realisers import REALISERS
 from local.session import LocalSession, SessionOptions
-from local.up import curl
+from local.up import usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def test_with_every_piece_the_upload_is_served(loop: Loop) -> None:
     # What the program can have here, it has; and the command that `up` prints is one that works.
     unreal = {r.type for r in loop.session.program.resources if not r.realised} & set(REALISERS)
     assert unreal == set()
-    *_, url, _, header, _, body = shlex.split(curl("flights", loop.session.service_url("flights")))
+    *_, url, _, header, _, body = shlex.split(next(line for line in usage(loop.session) if "curl" in line))
     name, _, value = header.partition(": ")
     asked = urllib.request.Request(url, body.encode(), {name: value})  # noqa: S310
     with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundle import values
 from bundle.format import Column
 from serving import formats
 from serving.errors import RequestError
@@ -38,9 +39,23 @@ def test_quick_csv_never_reads_what_csv_refuses(text: str) -> None:
     quick = READER.quick_csv(body)
     if quick is None or any(len(row) != 2 for row in quick):
         return
-    assert [[float(field) for field in row] for row in READER.csv(body)] == [
-        [float(v) for v in row] for row in quick
-    ]
+    careful = [[values.number(field) for field in row] for row in READER.csv(body)]
+    assert np.array_equal(careful, [[values.number(value) for value in row] for row in quick], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b",2\n1,", [[None, 2], [1, None]]),
+        (b",\r\n,\r\n", [[None, None], [None, None]]),
+        (b"1,,,2", [[1, None, None, 2]]),
+        (b",,,", [[None, None, None, None]]),
+        (b"\n1,2", [[], [1, 2]]),  # packing finds that the first has no values
+        (b"1,2\n\n1,2", [[1, 2], [], [1, 2]]),
+    ],
+)
+def test_quick_csv_reads_missing_values(body: bytes, rows: list[list[Any]]) -> None:
+    assert READER.quick_csv(body) == rows
 
 
 @pytest.mark.parametrize(
@@ -65,17 +80,17 @@ def test_quick_json_reads_both_shapes_of_rows() -> None:
 def test_predictions_read_back_as_the_same_floats(values: list[float]) -> None:
     predictions = np.array(values, dtype=np.float32)
     tokens = formats.tokens(predictions)
-    lines = formats.answer(CSV, tokens).decode().splitlines()
+    lines = formats.csv_answer(tokens).decode().splitlines()
     assert [np.float32(line) for line in lines] == values
-    assert [np.float32(value) for value in json.loads(formats.answer(JSON, tokens))["predictions"]] == values
+    assert [np.float32(value) for value in json.loads(formats.json_answer(tokens))["predictions"]] == values
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_predictions_of_several_classes(rows: int) -> None:
     predictions = (np.arange(rows * 3).reshape(rows, 3) / 8).astype(np.float32)
     tokens = formats.tokens(predictions)
-    assert json.loads(formats.answer(JSON, tokens)) == {"predictions": predictions.tolist()}
-    lines = formats.answer(CSV, tokens).decode().splitlines()
+    assert json.loads(formats.json_answer(tokens)) == {"predictions": predictions.tolist()}
+    lines = formats.csv_answer(tokens).decode().splitlines()
     assert [[float(part) for part in line.split(",")] for line in lines] == predictions.tolist()
 
 

@@ -1,13 +1,14 @@
 """Predictions in every format, and refusals that say where the request is wrong."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.serving.serving_support import MIXED, NUMBERS, Client, Made, csv_body, make_bundle, request
+from tests.serving.serving_support import MIXED, NUMBERS, Client, Made, Served, csv_body, make_bundle, request
 
 GOOD = "1.5,200,7"
 
@@ -255,3 +256,17 @@ def test_identity_and_metrics(client: Client, server: Any) -> None:
     assert "trainserve_requests_in_flight 0\n" in text
     assert "trainserve_ready 1\n" in text
     assert 'trainserve_model_info{name="flights",version="v1",digest="sha256:' in text
+
+
+def test_numbers_with_steps(serve: Callable[..., Served], tmp_path: Path) -> None:
+    steps = [{"op": "log1p", "column": "distance"}]
+    made = make_bundle(tmp_path / "bundle", columns=NUMBERS, steps=steps)
+    served = serve(made.directory)
+    served.wait_for("ready")
+    with Client(served.port) as client:
+        answer = client.ask("POST", "/invocations", csv_body(made.rows[:5]), "text/csv")
+        assert [float(line) for line in answer.body.split()] == pytest.approx(made.expected[:5], abs=1e-6)
+        document = json.dumps({"instances": made.rows[:5]}).encode()
+        answer = client.ask("POST", "/invocations", document, "application/json")
+        assert answer.json["predictions"] == pytest.approx(made.expected[:5], abs=1e-6)
+        assert client.ask("POST", "/invocations", b'[["1",2,3]]', "application/json").status == 400

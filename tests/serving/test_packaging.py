@@ -20,8 +20,7 @@ def requirements() -> dict[str, str]:
 def test_requirements_are_the_projects_and_pinned() -> None:
     project: dict[str, Any] = tomllib.loads((SERVING / "pyproject.toml").read_text(encoding="utf-8"))
     named = {re.split(r"[<>=]", dependency)[0] for dependency in project["project"]["dependencies"]}
-    # SciPy is what XGBoost imports; nothing else may slow the start.
-    assert set(requirements()) == named | {"scipy"}
+    assert set(requirements()) == named
     assert requirements()["xgboost-cpu"] == bundle_format.XGBOOST_VERSION
 
 

@@ -267,3 +267,30 @@ def test_a_stopped_run_saves_a_checkpoint_and_goes_on_from_it(
     assert outcome.code == 0, outcome.stderr
     assert int(re.findall(r"resumed after (\d+) rounds", outcome.stdout)[0]) >= 20
     assert golden_differences(outcome.model).max() <= bundle_format.GOLDEN_TOLERANCE
+
+
+def test_the_reason_is_kept_on_s3_where_a_toolkit_overwrites_the_failure_file(
+    workplace: "Workplace", fill: Callable[..., None]
+) -> None:
+    """Stand-ins for the toolkit and boto3, which are part of SageMaker's image."""
+    fill(workplace.channel)
+    (workplace.channel / "empty.csv").write_text("")
+    modules = workplace.root / "modules"
+    modules.mkdir()
+    (modules / "sagemaker_containers.py").touch()
+    (modules / "boto3.py").write_text(
+        "from pathlib import Path\n"
+        "class client:\n"
+        "    def __init__(self, service): pass\n"
+        "    def put_object(self, Bucket, Key, Body):\n"
+        "        Path('kept').write_bytes(f'{Bucket}/{Key}: '.encode() + Body)\n"
+    )
+    asked = {**ASKED, "task": "binary", "output_uri": "s3://artifacts/training/test"}
+    outcome = workplace.train(asked, PYTHONPATH=str(modules))
+    assert outcome.refused == {"empty.csv": "empty"}
+    kept = (workplace.root / "kept").read_text()
+    assert kept == f"artifacts/training/test/ts-test--test-1/output/failure: {outcome.failure}"
+    (modules / "boto3.py").write_text("")
+    outcome = workplace.train(asked, PYTHONPATH=str(modules))
+    assert "could not be kept" in outcome.stderr
+    assert outcome.stderr.splitlines()[-1] == outcome.failure

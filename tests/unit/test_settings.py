@@ -127,7 +127,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ),
     ("models.flights.target", REMOVED, "trainserve:models.flights.target is missing: want a column's name"),
     ("models.flights.target", "a,b", "trainserve:models.flights.target: want a column's name"),
-    ("models.flights.gateMargin", -0.1, "models.flights.gateMargin: want a number from 0 to 1, got -0.1"),
+    ("models.flights.gateMargin", -0.1, "models.flights.gateMargin: want a number of at least 0, got -0.1"),
     (
         "models.flights.holdoutFraction",
         0.95,

@@ -1,0 +1,98 @@
+"""A request and the place of its answer; what its head says is worked out once for all that share it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from serving.responses import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serving.connection import Connection
+    from serving.errors import RequestError
+
+
+class Head:
+    """The head of a request.
+
+    Clients send the same head again and again, so one object serves all requests whose heads are the same
+    bytes, and carries what was found out about it: `plan`, which answers such requests, `route`, by which
+    they are counted, and `identity`, the header lines that name the model.
+    """
+
+    __slots__ = ("headers", "identity", "keep_alive", "length", "method", "plan", "route", "target")
+
+    def __init__(
+        self, method: bytes, target: bytes, headers: dict[bytes, bytes], *, keep_alive: bool, length: int = 0
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.length = length
+        self.route = "none"
+        self.identity = b""
+        self.plan: Callable[[Exchange], None] | None = None
+
+
+class Exchange:
+    """A request, and the place of its answer among those of its connection."""
+
+    __slots__ = ("answer", "body", "connection", "head", "identity", "keep_alive", "started")
+
+    def __init__(self, connection: Connection, head: Head, body: bytes) -> None:
+        self.connection = connection
+        self.head = head
+        self.body = body
+        self.keep_alive = head.keep_alive
+        self.identity = head.identity
+        self.started = perf_counter()
+        self.answer: bytes | None = None
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """Answer; it is sent when the answers before it on the connection have been.
+
+        `extra` is whole header lines.
+        """
+        connection = self.connection
+        server = connection.server
+        pending = connection.pending
+        if server.draining and pending and pending[-1] is self:
+            self.keep_alive = False
+            connection.finished = True
+        identity = self.identity + extra if extra else self.identity
+        head = server.heads.head(status, content_type, len(body), not self.keep_alive, identity)
+        self.answer = head if self.head.method == b"HEAD" else head + body
+        server.count(self, status)
+        if pending and pending[0] is self:
+            connection.send()
+
+    def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:
+        """Answer a prediction request, with the shortest way for the usual case.
+
+        `heads` are those that `Heads.usual` keeps for the content type and this identity.
+        """
+        connection = self.connection
+        pending, transport, server = connection.pending, connection.transport, connection.server
+        if len(pending) != 1 or transport is None or not self.keep_alive or server.draining:
+            self.respond(200, content_type, body)
+            return
+        length = len(body)
+        head = heads.get(length)
+        if head is None:
+            head = heads[length] = server.heads.head(
+                200, content_type, length, close=False, extra=self.identity
+            )
+        pending.clear()
+        connection.since = server.clock
+        # As `Server.count` does: here a call counts.
+        server.in_flight -= 1
+        server.metrics.requests[self.head.route, 200] += 1
+        self.answer = answer = head + body
+        transport.write(answer)
+
+    def fail(self, error: RequestError) -> None:
+        """Answer with the reason of a refusal."""
+        self.respond(error.status, JSON, error.body(), error.headers)

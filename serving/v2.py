@@ -1,0 +1,321 @@
+"""The Open Inference Protocol, version 2, over REST, with the extension for binary tensors."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
+
+import numpy as np
+import orjson
+
+from bundle.preprocess import PreprocessError
+from serving import tensors
+from serving.batch import FULL, refusal
+from serving.errors import RequestError
+from serving.large import Large
+from serving.responses import JSON, RETRY
+from serving.routes import GET, POST, Route, at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from serving.batch import Batch, Batcher, Reply
+    from serving.exchange import Exchange, Head
+    from serving.formats import Row
+    from serving.metrics import Histogram
+    from serving.models import Entry, Models
+    from serving.routes import Plan
+    from serving.server import Server
+
+OUTPUT: Final = "predictions"
+"""The only output tensor: FP32, [rows] or [rows, classes]."""
+
+_MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
+_HEADER_LENGTH: Final = b"inference-header-content-length"
+_OCTETS: Final = b"application/octet-stream"
+# What clients send who mean JSON; curl's own default is the third.
+_MEDIA: Final = frozenset((b"", JSON, b"application/x-www-form-urlencoded", _OCTETS))
+_DATATYPES: Final = {"numeric": "FP64", "categorical": "BYTES", "timestamp": "BYTES"}
+_VERSION: Final = "1"
+_PIECE_ROWS: Final = 256
+
+
+class JsonReply:
+    """Answers with the predictions in JSON."""
+
+    __slots__ = ("_before", "_heads", "seconds")
+
+    def __init__(self, seconds: Histogram, heads: dict[int, bytes], before: bytes) -> None:
+        self.seconds = seconds
+        self._heads = heads
+        self._before = before + b'"outputs":[{"name":"%b","datatype":"FP32","shape":[' % OUTPUT.encode()
+
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+        """Answer."""
+        data = b",".join(batch.tokens[start:stop])
+        shape = b",".join([b"%d" % size for size in (stop - start, *batch.predictions.shape[1:])])
+        request.deliver(self._heads, JSON, b'%b%b],"data":[%b]}]}' % (self._before, shape, data))
+
+
+class BinaryReply:
+    """Answers with the predictions as bytes behind the JSON."""
+
+    __slots__ = ("_before", "seconds")
+
+    def __init__(self, seconds: Histogram, before: bytes) -> None:
+        self.seconds = seconds
+        self._before = before
+
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+        """Answer."""
+        part = batch.predictions[start:stop]
+        output = {
+            "name": OUTPUT,
+            "datatype": "FP32",
+            "shape": list(part.shape),
+            "parameters": {"binary_data_size": part.size * 4},
+        }
+        head = b'%b"outputs":[%b]}' % (self._before, orjson.dumps(output))
+        extra = b"Inference-Header-Content-Length: %d\r\n" % len(head)
+        request.respond(200, _OCTETS, head + part.astype("<f4").tobytes(), extra)
+
+
+class V2:
+    """The routes under /v2."""
+
+    def __init__(self, models: Models, server: Server) -> None:
+        self._models = models
+        self._server = server
+        self._large = Large()
+        self._fixed = {
+            "/v2": Route("v2", {GET: at_once(_show_server)}),
+            "/v2/health/live": Route("v2_live", {GET: at_once(_live)}),
+            "/v2/health/ready": Route("v2_ready", {GET: at_once(self._ready)}),
+            "/v2/repository/index": Route("v2_index", {POST: at_once(self._index)}),
+        }
+
+    def route(self, path: str) -> Route | None:
+        """Return the route of a path, if it is one of this protocol."""
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed
+        match = _MODEL_PATH.fullmatch(path)
+        if match is None:
+            return None
+        name, version = unquote(match[1]), None if match[2] is None else unquote(match[2])
+        if match[3] == "/infer":
+            return Route("v2_infer", {POST: partial(self._infer, name, version)})
+        plan = self._plan_model_ready if match[3] else self._plan_model
+        return Route("v2_model_ready" if match[3] else "v2_model", {GET: partial(plan, name, version)})
+
+    def _find(self, head: Head, name: str, version: str | None) -> Entry:
+        entry = self._models.get(name)
+        if version is not None and version != entry.model.version:
+            raise RequestError(404, f"the version of {name!r:.80} is {entry.model.version!r}")
+        head.identity = entry.identity
+        return entry
+
+    def _infer(self, name: str, version: str | None, head: Head) -> Plan:
+        headers = head.headers
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RequestError(415, "Content-Encoding: only identity is understood")
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _MEDIA:
+            raise RequestError(415, "Content-Type: want application/json or application/octet-stream")
+        length = headers.get(_HEADER_LENGTH)
+        if length is not None and not (length.isdigit() and len(length) < 20):
+            raise RequestError(400, "Inference-Header-Content-Length: want a number")
+        infer = Infer(self._find(head, name, version), self._server, self._large)
+        return infer.json if length is None else partial(infer.binary, int(length))
+
+    def _plan_model(self, name: str, version: str | None, head: Head) -> Plan:
+        text = orjson.dumps(described(self._find(head, name, version)))
+        return lambda exchange: exchange.respond(200, JSON, text)
+
+    def _plan_model_ready(self, name: str, version: str | None, head: Head) -> Plan:
+        text = orjson.dumps({"name": self._find(head, name, version).name, "ready": True})
+
+        def run(exchange: Exchange) -> None:
+            self._check()
+            exchange.respond(200, JSON, text)
+
+        return run
+
+    def _ready(self, exchange: Exchange) -> None:
+        self._check()
+        exchange.respond(200, JSON, b'{"ready":true}')
+
+    def _check(self) -> None:
+        if self._server.draining:
+            raise RequestError(503, "draining", headers=RETRY)
+        self._models.check()
+
+    def _index(self, exchange: Exchange) -> None:
+        entries = self._models.entries.values()
+        found = [{"name": entry.name, "version": entry.model.version, "state": "READY"} for entry in entries]
+        exchange.respond(200, JSON, orjson.dumps(found))
+
+
+class Infer:
+    """Answers inference requests from one model."""
+
+    def __init__(self, entry: Entry, server: Server, large: Large) -> None:
+        self._entry = entry
+        self._model = entry.model
+        self._batcher = entry.batcher
+        self._large = large
+        self._heads = server.heads.usual(JSON, entry.identity)
+        self._seconds = entry.metrics.seconds("v2")
+        names = orjson.dumps({"model_name": entry.name, "model_version": entry.model.version})
+        self._before = names[:-1] + b","
+        self._width = len(entry.model.columns)
+        self._most = min(FULL, server.settings.max_rows) if entry.model.plain else 0
+        self._names = [column.name for column in entry.model.columns]
+        # One for all that ask for nothing special, so that what it answers is counted at once.
+        self._usual = self._shared("v2", lambda: JsonReply(self._seconds, self._heads, self._before))
+        self._usual_binary = self._shared("v2 binary", lambda: BinaryReply(self._seconds, self._before))
+
+    def json(self, exchange: Exchange) -> None:
+        """Answer a request that is JSON and nothing else."""
+        document = _parse(exchange.body)
+        rows = tensors.quick_rows(document, self._width, self._most)
+        if rows is not None:
+            reply = self._usual if len(document) == 1 else self._reply(document)
+            if self._batcher.take_numbers(exchange, reply, rows):
+                return
+        self._take(exchange, document, None)
+
+    def binary(self, length: int, exchange: Exchange) -> None:
+        """Answer a request of so many bytes of JSON, with binary tensors behind them."""
+        body = exchange.body
+        if length > len(body):
+            raise RequestError(400, "Inference-Header-Content-Length: is larger than the body")
+        self._take(exchange, _parse(body[:length]), body[length:])
+
+    def _take(self, exchange: Exchange, document: object, binary: bytes | None) -> None:
+        found = tensors.read(document, binary)
+        reply = self._reply(cast("dict[str, object]", document))
+        rows = tensors.assemble(found, self._names, self._model.reader.check_rows)
+        matrix = None
+        if isinstance(rows, np.ndarray):
+            if self._model.plain:
+                matrix = _narrow(rows)
+            else:
+                rows = cast("list[Row]", rows.tolist())
+        if len(rows) > FULL:
+            self._large.take(exchange, reply, self._batcher, _pieces(self._batcher, rows))
+        elif matrix is not None:
+            self._batcher.take_matrix(exchange, reply, matrix)
+        else:
+            self._batcher.take(exchange, reply, cast("Sequence[Row]", rows))
+
+    def _reply(self, document: dict[str, object]) -> Reply:
+        """Return what answers as the request asks; raises `RequestError`."""
+        binary = _wants_binary(document)
+        name = document.get("id")
+        if name is None:
+            return self._usual_binary if binary else self._usual
+        if not isinstance(name, str):
+            raise RequestError(400, "id: want a text")
+        before = b'%b"id":%b,' % (self._before, orjson.dumps(name))
+        if binary:
+            return BinaryReply(self._seconds, before)
+        return JsonReply(self._seconds, self._heads, before)
+
+    def _shared(self, key: str, make: Callable[[], Reply]) -> Reply:
+        replies = self._entry.replies
+        if key not in replies:
+            replies[key] = make()
+        return replies[key]
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """Return a model's metadata."""
+    model = entry.model
+    if all(column.type == "numeric" for column in model.columns):
+        inputs = [{"name": "input", "datatype": "FP32", "shape": [-1, len(model.columns)]}]
+    else:
+        inputs = [
+            {"name": column.name, "datatype": _DATATYPES[column.type], "shape": [-1]}
+            for column in model.columns
+        ]
+    shape = [-1, model.classes] if model.classes else [-1]
+    return {
+        "name": entry.name,
+        "versions": [model.version],
+        "platform": "xgboost",
+        "inputs": inputs,
+        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": shape}],
+    }
+
+
+def _show_server(exchange: Exchange) -> None:
+    answer = {"name": "trainserve", "version": _VERSION, "extensions": ["binary_tensor_data"]}
+    exchange.respond(200, JSON, orjson.dumps(answer))
+
+
+def _live(exchange: Exchange) -> None:
+    exchange.respond(200, JSON, b'{"live":true}')
+
+
+def _parse(body: bytes) -> Any:  # noqa: ANN401  whatever it is
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, f"malformed JSON: {error}") from error
+
+
+def _wants_binary(document: dict[str, object]) -> bool:
+    """Return whether the answer's tensor is to be binary; raises `RequestError`."""
+    binary = _flag(document, "binary_data_output")
+    outputs = document.get("outputs")
+    if outputs is None or outputs == []:
+        return bool(binary)
+    if not isinstance(outputs, list):
+        raise RequestError(400, "outputs: want an array")
+    if len(cast("list[object]", outputs)) > 1:
+        raise RequestError(400, f"outputs: there is one, {OUTPUT!r}")
+    output = cast("list[object]", outputs)[0]
+    if not isinstance(output, dict) or cast("dict[str, object]", output).get("name") != OUTPUT:
+        raise RequestError(400, f"outputs: the only one is {OUTPUT!r}")
+    own = _flag(cast("dict[str, object]", output), "binary_data")
+    return bool(binary if own is None else own)
+
+
+def _flag(members: dict[str, object], name: str) -> bool | None:
+    parameters = members.get("parameters")
+    if parameters is None:
+        return None
+    if not isinstance(parameters, dict):
+        raise RequestError(400, "parameters: want an object")
+    found = cast("dict[str, object]", parameters).get(name)
+    if found is not None and not isinstance(found, bool):
+        raise RequestError(400, f"parameters: {name}: want true or false")
+    return found
+
+
+def _narrow(matrix: NDArray[Any]) -> NDArray[np.float32]:
+    """Return numbers as 32-bit floats; one that is too large becomes an infinity, which is refused."""
+    with np.errstate(over="ignore"):
+        return matrix.astype(np.float64).astype(np.float32)
+
+
+def _pieces(
+    batcher: Batcher, rows: Sequence[Row] | NDArray[Any]
+) -> Iterator[tuple[Sequence[Row], NDArray[np.float32]]]:
+    """Prepare many rows, some at a time; raises `RequestError`."""
+    for start in range(0, len(rows), _PIECE_ROWS):
+        piece = rows[start : start + _PIECE_ROWS]
+        matrix = None
+        if batcher.model.plain:
+            matrix = _narrow(piece) if isinstance(piece, np.ndarray) else batcher.packed(piece)
+        part = cast("list[Row]", piece.tolist()) if isinstance(piece, np.ndarray) else piece
+        if matrix is None or np.isinf(matrix).any():
+            try:
+                matrix = batcher.model.prepare(part)
+            except PreprocessError as error:
+                raise refusal(error, start) from error
+        yield part, matrix
