@@ -11,7 +11,7 @@ from components import names
 from components.alert_rules import rules
 from components.grafana import dashboard
 from components.operations_settings import Observability
-from serving.metrics import Metrics
+from serving.metrics import Metrics, ModelMetrics
 from tests.contract.recorder import Program, run
 
 Run = Callable[[str], Program]
@@ -53,7 +53,8 @@ def served() -> set[str]:
     """The names of every sample that the server's /metrics has."""
     metrics = Metrics()
     metrics.requests["invocations", 200] += 1
-    metrics.model = {"name": "a", "version": "1", "digest": "sha256:0"}
+    model = metrics.models["a"] = ModelMetrics({"name": "a", "version": "1", "digest": "sha256:0"})
+    model.seconds("invocations").observe(0.001)
     text = metrics.render(in_flight=0, connections=0, ready=True).decode()
     return {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
 
@@ -89,7 +90,8 @@ def test_every_series_of_rules_and_panels_is_published() -> None:
 def test_labels_that_are_asked_for_are_there() -> None:
     metrics = Metrics()
     metrics.requests["invocations", 500] += 1
-    metrics.model = {"name": "a", "version": "1", "digest": "sha256:0"}
+    model = metrics.models["a"] = ModelMetrics({"name": "a", "version": "1", "digest": "sha256:0"})
+    model.seconds("invocations").observe(0.001)
     text = metrics.render(in_flight=0, connections=0, ready=True).decode()
     assert 'trainserve_requests_total{route="invocations",status="500"} 1' in text
     assert re.search(r'trainserve_model_info\{.*version="1",digest="sha256:0"', text)
