@@ -81,7 +81,7 @@ class SageMakerExtras(PlatformComponent):
                 "training_job_early_stopping_type": "Auto",
                 "objective": {
                     "type": "Maximize" if metric in _GREATER else "Minimize",
-                    "metric_name": f"challenger:{metric}",
+                    "metric_name": f"validation:{metric}",
                 },
                 "resource_limits": {
                     "max_number_of_training_jobs": tuning.max_jobs,
@@ -102,10 +102,6 @@ class SageMakerExtras(PlatformComponent):
             "algorithm_specification": {
                 "training_image": algorithm["TrainingImage"],
                 "training_input_mode": algorithm["TrainingInputMode"],
-                "metric_definitions": [
-                    {"name": metric["Name"], "regex": metric["Regex"]}
-                    for metric in algorithm["MetricDefinitions"]
-                ],
             },
             "static_hyper_parameters": {
                 key: value for key, value in template["HyperParameters"].items() if key not in searched

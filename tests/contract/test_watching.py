@@ -165,7 +165,7 @@ def test_sagemakers_extras_are_declared_where_they_are_asked_for(up: Run) -> Non
     assert re.fullmatch(r"[a-zA-Z0-9-]{1,32}", job.inputs["name"])
     assert "--" not in job.inputs["name"]
     objective = job.inputs["config"]["objective"]
-    assert objective == {"type": "Maximize", "metricName": "challenger:auc"}
+    assert objective == {"type": "Maximize", "metricName": "validation:auc"}
     metrics = job.inputs["trainingJobDefinition"]["algorithmSpecification"]["metricDefinitions"]
     assert objective["metricName"] in {metric["name"] for metric in metrics}
     (pipe,) = program.of(kinds["pipeline"])
