@@ -166,8 +166,8 @@ def test_sagemakers_extras_are_declared_where_they_are_asked_for(up: Run) -> Non
     assert "--" not in job.inputs["name"]
     objective = job.inputs["config"]["objective"]
     assert objective == {"type": "Maximize", "metricName": "validation:auc"}
-    metrics = job.inputs["trainingJobDefinition"]["algorithmSpecification"]["metricDefinitions"]
-    assert objective["metricName"] in {metric["name"] for metric in metrics}
+    # SageMaker refuses definitions of metrics for its own images.
+    assert "metricDefinitions" not in job.inputs["trainingJobDefinition"]["algorithmSpecification"]
     (pipe,) = program.of(kinds["pipeline"])
     definition = json.loads(pipe.inputs["pipelineDefinition"])
     assert definition["Version"] == "2020-12-01"
