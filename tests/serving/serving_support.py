@@ -108,7 +108,10 @@ def write_json(path: Path, document: object) -> None:
 
 
 def csv_body(rows: list[list[Any]]) -> bytes:
-    return "\n".join(",".join("" if value is None else str(value) for value in row) for row in rows).encode()
+    """Rows as CSV; a missing value is an empty field, and NA where that would leave an empty line."""
+    return "\n".join(
+        ",".join("" if value is None else str(value) for value in row) or "NA" for row in rows
+    ).encode()
 
 
 class Served:

@@ -1,6 +1,8 @@
 """The quick readers and the careful ones agree; predictions survive being written."""
 
 import json
+import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,12 @@ def test_quick_csv_never_reads_what_csv_refuses(text: str) -> None:
     body = text.encode()
     quick = READER.quick_csv(body)
     if quick is None or any(len(row) != 2 for row in quick):
+        return
+    try:  # what float32 cannot hold is refused when the row is packed
+        struct.pack(
+            f"{2 * len(quick)}f", *(math.nan if value is None else value for row in quick for value in row)
+        )
+    except OverflowError:
         return
     careful = [[values.number(field) for field in row] for row in READER.csv(body)]
     assert np.array_equal(careful, [[values.number(value) for value in row] for row in quick], equal_nan=True)
