@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from components.operations_settings import Observability
 
-_ROUTE: Final = 'route="invocations"'
+PREDICTIONS: Final = 'route=~"invocations|invoke|v2_infer"'
+"""The server's routes that answer with predictions."""
 
 
 def percentile(share: float, window: str = "5m") -> str:
@@ -15,8 +16,8 @@ def percentile(share: float, window: str = "5m") -> str:
 
 def failed_share(window: str = "5m") -> str:
     """The share of predictions that ended in a 5xx, by model."""
-    failed = f'sum by (job) (rate(trainserve_requests_total{{{_ROUTE},status=~"5.."}}[{window}]))'
-    total = f"sum by (job) (rate(trainserve_requests_total{{{_ROUTE}}}[{window}]))"
+    failed = f'sum by (job) (rate(trainserve_requests_total{{{PREDICTIONS},status=~"5.."}}[{window}]))'
+    total = f"sum by (job) (rate(trainserve_requests_total{{{PREDICTIONS}}}[{window}]))"
     return f"({failed} or 0 * {total}) / ({total} > 0)"
 
 
@@ -52,10 +53,10 @@ def _of_models(settings: Observability) -> list[dict[str, Any]]:
         ),
         _alert(
             "TrainserveTwoModels",
-            "count by (job) (count by (job, digest) (trainserve_model_info)) > 1",
+            "count by (job, model) (count by (job, model, digest) (trainserve_model_info)) > 1",
             "30m",
             "warning",
-            "{{ $labels.job }} has served two models for half an hour: a release hangs",
+            "{{ $labels.job }} has served two versions of {{ $labels.model }} for half an hour: a release hangs",
         ),
     ]
 

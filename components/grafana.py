@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from components import names
-from components.alert_rules import failed_share, percentile
+from components.alert_rules import PREDICTIONS, failed_share, percentile
 
 PROMETHEUS: Final = {"type": "prometheus", "uid": "prometheus"}
 CLOUDWATCH: Final = {"type": "cloudwatch", "uid": "cloudwatch"}
@@ -36,7 +36,6 @@ def dashboard(stack: str, region: str, cluster_name: str, models: list[str]) -> 
 
 
 def _answers() -> list[dict[str, Any]]:
-    routes = 'route="invocations"'
     return [
         _graph(
             "Latency",
@@ -48,7 +47,7 @@ def _answers() -> list[dict[str, Any]]:
             "Predictions a second",
             "reqps",
             {
-                "{{job}} requests": f"sum by (job) (rate(trainserve_requests_total{{{routes}}}[5m]))",
+                "{{job}} requests": f"sum by (job) (rate(trainserve_requests_total{{{PREDICTIONS}}}[5m]))",
                 "{{job}} rows": "sum by (job) (rate(trainserve_rows_total[5m]))",
             },
         ),
