@@ -56,7 +56,7 @@ def _of_models(settings: Observability) -> list[dict[str, Any]]:
             "count by (job, model) (count by (job, model, digest) (trainserve_model_info)) > 1",
             "30m",
             "warning",
-            "{{ $labels.job }} has served two versions of {{ $labels.model }} for half an hour: a release hangs",
+            "{{ $labels.job }} serves two versions of {{ $labels.model }} for half an hour: a release hangs",
         ),
     ]
 
