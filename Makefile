@@ -11,7 +11,8 @@ export UV_PYTHON ?= $(PYTHON)
 export UV_PYTHON_DOWNLOADS ?= never
 RUN := .venv/bin/python
 MEMBERS := pyproject.toml serving/pyproject.toml functions/pyproject.toml training/pyproject.toml
-WORKERS ?= 2
+# One more than two cores: many tests wait for processes.
+WORKERS ?= 3
 STACK ?= dev
 
 .PHONY: help demo up down plan test test-fast bench bench-quick lint format pins clean

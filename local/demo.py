@@ -38,7 +38,7 @@ def settings(project: Path) -> dict[str, str]:
         files = flights.write_months(data_folder(project), BOOTSTRAP_MONTHS)
     except flights.FlightsMissingError as error:
         raise LocalError(str(error)) from error
-    names = [str(file.relative_to(project)) for file in files]
+    names = [str(file.resolve()) for file in files]
     return {"training.bootstrapData.flights": json.dumps(names)}
 
 
