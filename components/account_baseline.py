@@ -10,7 +10,7 @@ from typing import Final
 import pulumi
 import pulumi_aws as aws
 
-from components import iam, versions
+from components import buckets, iam, versions
 from components.base import PlatformComponent
 from components.buckets import lifecycle_rules, tls_only_statement
 
@@ -156,26 +156,7 @@ class AccountBaseline(PlatformComponent):
         self, name: str, trail_arn: pulumi.Output[str]
     ) -> tuple[aws.s3.Bucket, aws.s3.BucketPolicy]:
         args = self._args
-        bucket = aws.s3.Bucket(
-            name,
-            force_destroy=args.force_destroy,
-            opts=self.child(protect=args.protect, retain_on_delete=args.protect),
-        )
-        block = aws.s3.BucketPublicAccessBlock(
-            f"{name}-private",
-            bucket=bucket.id,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=self.child(),
-        )
-        aws.s3.BucketOwnershipControls(
-            f"{name}-owner",
-            bucket=bucket.id,
-            rule={"object_ownership": "BucketOwnerEnforced"},
-            opts=self.child(),
-        )
+        bucket, block = buckets.private(self, name, force_destroy=args.force_destroy, protect=args.protect)
         policy = aws.s3.BucketPolicy(
             f"{name}-policy",
             bucket=bucket.id,

@@ -1,10 +1,37 @@
-"""What every bucket here has in common, as data."""
+"""What every bucket here has in common."""
 
 from typing import Any
 
 import pulumi
+import pulumi_aws as aws
 
 from components import iam
+from components.base import PlatformComponent
+
+
+def private(
+    parent: PlatformComponent, name: str, *, force_destroy: bool, protect: bool
+) -> tuple[aws.s3.Bucket, aws.s3.BucketPublicAccessBlock]:
+    """A child of `parent`: a bucket that nothing can make public and whose objects are the account's own."""
+    bucket = aws.s3.Bucket(
+        name, force_destroy=force_destroy, opts=parent.child(protect=protect, retain_on_delete=protect)
+    )
+    block = aws.s3.BucketPublicAccessBlock(
+        f"{name}-private",
+        bucket=bucket.id,
+        block_public_acls=True,
+        block_public_policy=True,
+        ignore_public_acls=True,
+        restrict_public_buckets=True,
+        opts=parent.child(),
+    )
+    aws.s3.BucketOwnershipControls(
+        f"{name}-owner",
+        bucket=bucket.id,
+        rule={"object_ownership": "BucketOwnerEnforced"},
+        opts=parent.child(),
+    )
+    return bucket, block
 
 
 def lifecycle_rules(noncurrent_days: int) -> list[Any]:

@@ -8,7 +8,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
-from components import balancer_iam, iam, names, teardown, versions
+from components import balancer_iam, buckets, iam, names, teardown, versions
 from components import infra_settings as s
 from components.base import PlatformComponent
 
@@ -129,26 +129,7 @@ class LoadBalancer(PlatformComponent):
     def _access_logs(self) -> tuple[pulumi.Output[str], list[pulumi.Resource]]:
         """Who asked for what. Load balancers write only to buckets with S3's own encryption."""
         args, name = self._args, f"{self._name}-access-logs"
-        bucket = aws.s3.Bucket(
-            name,
-            force_destroy=args.force_destroy,
-            opts=self.child(protect=args.protect, retain_on_delete=args.protect),
-        )
-        block = aws.s3.BucketPublicAccessBlock(
-            f"{name}-private",
-            bucket=bucket.id,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=self.child(),
-        )
-        aws.s3.BucketOwnershipControls(
-            f"{name}-owner",
-            bucket=bucket.id,
-            rule={"object_ownership": "BucketOwnerEnforced"},
-            opts=self.child(),
-        )
+        bucket, block = buckets.private(self, name, force_destroy=args.force_destroy, protect=args.protect)
         versioning = aws.s3.BucketVersioning(
             f"{name}-versions",
             bucket=bucket.id,

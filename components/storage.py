@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components import iam
+from components import buckets, iam
 from components.base import PlatformComponent
 from components.buckets import lifecycle_rules, tls_only
 
@@ -74,21 +74,8 @@ class Storage(PlatformComponent):
 
     def _bucket(self, label: str, key: aws.kms.Key) -> aws.s3.Bucket:
         name = f"{self._name}-{label}"
-        bucket = aws.s3.Bucket(name, force_destroy=self._args.force_destroy, opts=self._stateful())
-        block = aws.s3.BucketPublicAccessBlock(
-            f"{name}-private",
-            bucket=bucket.id,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=self.child(),
-        )
-        aws.s3.BucketOwnershipControls(
-            f"{name}-owner",
-            bucket=bucket.id,
-            rule={"object_ownership": "BucketOwnerEnforced"},
-            opts=self.child(),
+        bucket, block = buckets.private(
+            self, name, force_destroy=self._args.force_destroy, protect=self._args.protect
         )
         versioning = aws.s3.BucketVersioning(
             f"{name}-versions",
