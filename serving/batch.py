@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -70,17 +70,8 @@ class Batch:
         return self._tokens
 
 
-class Waiting(NamedTuple):
-    """A request in a batch, as observers are told of it."""
-
-    request: Request
-    reply: Reply
-    start: int
-    stop: int
-
-
-# What `Waiting` says, made ten times as fast.
-_Waiting = tuple[Request, Reply, int, int]
+Waiting = tuple[Request, Reply, int, int]
+"""A request in a batch, who answers it, its first row and the one after its last."""
 
 
 class Batcher:
@@ -88,11 +79,11 @@ class Batcher:
 
     def __init__(self, model: Model, metrics: ModelMetrics) -> None:
         self.model = model
-        self.observer: Observer | None = None
+        self.observers: Sequence[Observer] = ()
         self.shadow: Shadow | None = None
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
         packer = struct.Struct(f"={model.width}f")
@@ -193,7 +184,7 @@ class Batcher:
                 self._make_room(FULL)
         self.answer(waiting, batch, begun)
 
-    def answer(self, waiting: Sequence[_Waiting], batch: Batch, begun: float) -> None:
+    def answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
         """Answer those whose predictions are in the batch, and count; `begun` is when their wait ended."""
         for request, reply, start, stop in waiting:
             reply.send(request, batch, start, stop)
@@ -209,11 +200,11 @@ class Batcher:
         else:
             for item, value in zip(waiting, seconds, strict=True):
                 item[1].seconds.observe(value)
-        if self.observer is not None:
-            self.observer.observe(self.model, [Waiting(*item) for item in waiting], batch)
+        for observer in self.observers:
+            observer.observe(waiting, batch, begun, done)
 
     def _flush_one_by_one(
-        self, waiting: Sequence[_Waiting], rows: Sequence[formats.Row], error: PreprocessError
+        self, waiting: Sequence[Waiting], rows: Sequence[formats.Row], error: PreprocessError
     ) -> None:
         """Find whose rows cannot be prepared, and answer the others."""
         if len(waiting) == 1:

@@ -16,12 +16,12 @@ from serving.metrics import Metrics, ModelMetrics
 from serving.observe import Shadow, ShadowReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from serving.batch import Reply
     from serving.model import Model
-    from serving.observe import Observer
+    from serving.observe import Watch
     from serving.settings import Settings
 
 
@@ -42,16 +42,17 @@ class Models:
     """The models by name, and which of them answers a request that names none.
 
     `changed` is called after a model has come or gone: what was worked out from the names is then void.
+    Each of `watches` is asked for an observer of every model that comes into service.
     `unready` is why the server is not ready, or None.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, observer: Observer | None = None) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, watches: Sequence[Watch] = ()) -> None:
         self.entries: dict[str, Entry] = {}
         self.changed: Callable[[], None] = lambda: None
         self.unready: str | None = "the model is being loaded"
         self._settings = settings
         self._metrics = metrics
-        self._observer = observer
+        self._watches = watches
         self._loading: set[str] = set()
         self._names, weights = zip(*settings.split, strict=True) if settings.split else ((), ())
         self._steps = list(accumulate(weights))
@@ -105,6 +106,7 @@ class Models:
         finally:
             self._loading.discard(name)
         entry = Entry(name or loaded.name, url or str(directory), loaded)
+        entry.batcher.observers = [watch(entry) for watch in self._watches]
         self.entries[entry.name] = entry
         self._arrange()
         log.info(
@@ -145,7 +147,6 @@ class Models:
         self._metrics.models = {name: entry.metrics for name, entry in self.entries.items()}
         challenger = self.entries.get(self._settings.shadow)
         for entry in self.entries.values():
-            entry.batcher.observer = self._observer
             entry.batcher.shadow = None
             if challenger is not None and challenger is not entry:
                 entry.batcher.shadow = self._shadow(challenger, entry)

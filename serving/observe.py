@@ -1,33 +1,39 @@
-"""Who else learns of a prediction: an observer, and a challenger that predicts in the shadow."""
+"""Who else learns of a prediction: observers, and a challenger that predicts in the shadow."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from serving import log
 from serving.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from serving.batch import Batch, Batcher, Request, Waiting
     from serving.formats import Row
     from serving.metrics import Histogram
-    from serving.model import Model
+    from serving.models import Entry
 
 
 class Observer(Protocol):
-    """Is told of every batch once its answers are on their way."""
+    """Is told of every batch of one model, once its answers are on their way."""
 
-    def observe(self, model: Model, waiting: Sequence[Waiting], batch: Batch) -> None:
-        """Take note; called on the event loop, so return soon, keep no reference to the batch's arrays.
+    def observe(self, waiting: Sequence[Waiting], batch: Batch, begun: float, done: float) -> None:
+        """Take note; called on the event loop, so return soon.
 
-        The request of an item is whoever asked: an `Exchange`, with its body and headers, or a
+        The request of an item is whoever asked: an `Exchange`, with its body, headers and answer, or a
         `ShadowRequest`, whose `original` asked another model and has been answered by that one.
+        `begun` is when the prediction began, `done` when all had been answered: `time.perf_counter()`.
         """
         ...
+
+
+Watch = Callable[["Entry"], Observer]
+"""Makes the observer of a model that comes into service."""
 
 
 class ShadowRequest:
