@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from serving.formats import Row
 
-_NUMPY: Final = {
+NUMPY: Final = {
     "FP16": "<f2",
     "FP32": "<f4",
     "FP64": "<f8",
@@ -37,6 +37,7 @@ _NUMPY: Final = {
 }
 _FLOATS: Final = frozenset(("FP32", "FP64"))
 _LENGTH_BYTES: Final = 4
+_MOST_DIMENSIONS: Final = 8
 
 
 class Tensor(NamedTuple):
@@ -184,27 +185,46 @@ def _tensor(members: dict[str, object], where: str, binary: bytes | None) -> Ten
     name, datatype, shape = members.get("name"), members.get("datatype"), members.get("shape")
     if not isinstance(name, str):
         raise RequestError(400, f"{where}: name: want a text")
-    if not isinstance(datatype, str) or (datatype not in _NUMPY and datatype != "BYTES"):
-        raise RequestError(400, f"{where}: datatype: want one of {', '.join(_NUMPY)}, BYTES")
-    if not isinstance(shape, list) or not shape:
+    kind = check_datatype(datatype, where)
+    if not isinstance(shape, list) or any(type(size) is not int for size in cast("list[Any]", shape)):
         raise RequestError(400, f"{where}: shape: want an array of numbers")
-    sizes = cast("list[Any]", shape)
-    if any(type(size) is not int or size < 0 for size in sizes):
+    sizes = cast("list[int]", shape)
+    if binary is not None:
+        return from_bytes(name, kind, sizes, binary, where)
+    values = _flat(members.get("data"), sizes, count(sizes, where), where)
+    _check_values(values, kind, where)
+    return Tensor(name, sizes, values)
+
+
+def check_datatype(datatype: object, where: str) -> str:
+    """Return a datatype that there is; raises `RequestError` for any other."""
+    if not isinstance(datatype, str) or (datatype not in NUMPY and datatype != "BYTES"):
+        raise RequestError(400, f"{where}: datatype: want one of {', '.join(NUMPY)}, BYTES")
+    return datatype
+
+
+def count(shape: Sequence[int], where: str) -> int:
+    """Return how many values a shape wants; raises `RequestError`."""
+    if not shape or min(shape) < 0:
         raise RequestError(400, f"{where}: shape: want an array of numbers")
-    count = math.prod(sizes)
-    if binary is None:
-        values = _flat(members.get("data"), sizes, count, where)
-        _check_values(values, datatype, where)
-        return Tensor(name, sizes, values)
+    # The product of very many numbers would take very long; tensors of more than two are of no use here.
+    if len(shape) > _MOST_DIMENSIONS:
+        raise RequestError(400, f"{where}: shape: has more than {_MOST_DIMENSIONS} dimensions")
+    return math.prod(shape)
+
+
+def from_bytes(name: str, datatype: str, shape: Sequence[int], data: bytes, where: str) -> Tensor:
+    """Return a tensor of binary data; raises `RequestError`."""
+    wanted = count(shape, where)
     if datatype == "BYTES":
-        return Tensor(name, sizes, _texts(binary, count, where))
-    kind = np.dtype(_NUMPY[datatype])
-    if len(binary) != count * kind.itemsize:
-        raise RequestError(400, f"{where}: want {count * kind.itemsize} bytes, got {len(binary)}")
+        return Tensor(name, shape, _texts(data, wanted, where))
+    kind = np.dtype(NUMPY[datatype])
+    if len(data) != wanted * kind.itemsize:
+        raise RequestError(400, f"{where}: want {wanted * kind.itemsize} bytes, got {len(data)}")
     if datatype == "BOOL":
         # Any byte but 0 is true; as bool NumPy would keep the bytes as they are.
-        return Tensor(name, sizes, np.frombuffer(binary, dtype=np.uint8) != 0)
-    return Tensor(name, sizes, np.frombuffer(binary, dtype=kind))
+        return Tensor(name, shape, np.frombuffer(data, dtype=np.uint8) != 0)
+    return Tensor(name, shape, np.frombuffer(data, dtype=kind))
 
 
 def _flat(data: object, shape: list[int], count: int, where: str) -> list[Any]:
@@ -238,7 +258,7 @@ def _check_values(values: list[Any], datatype: str, where: str) -> None:
     if types - allowed - {type(None)}:
         raise RequestError(400, f"{where}: data: {datatype} wants {wanted}, or null")
     if allowed == {int} and int in types:
-        limits = np.iinfo(_NUMPY[datatype])
+        limits = np.iinfo(NUMPY[datatype])
         found = [value for value in values if value is not None]
         if min(found) < limits.min or max(found) > limits.max:
             raise RequestError(400, f"{where}: data: a number is out of the range of {datatype}")

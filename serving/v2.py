@@ -7,41 +7,31 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
 
-import numpy as np
 import orjson
 
-from bundle.preprocess import PreprocessError
-from serving import tensors
-from serving.batch import FULL, refusal
+from serving import inference, tensors
+from serving.batch import FULL
 from serving.errors import RequestError
+from serving.inference import OUTPUT, Inference
 from serving.large import Large
 from serving.responses import JSON, RETRY
 from serving.routes import GET, POST, Route, at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    from serving.batch import Batch, Batcher, Reply
+    from serving.batch import Batch, Reply
     from serving.exchange import Exchange, Head
-    from serving.formats import Row
     from serving.metrics import Histogram
     from serving.models import Entry, Models
     from serving.routes import Plan
     from serving.server import Server
-
-OUTPUT: Final = "predictions"
-"""The only output tensor: FP32, [rows] or [rows, classes]."""
 
 _MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
 _HEADER_LENGTH: Final = b"inference-header-content-length"
 _OCTETS: Final = b"application/octet-stream"
 # What clients send who mean JSON; curl's own default is the third.
 _MEDIA: Final = frozenset((b"", JSON, b"application/x-www-form-urlencoded", _OCTETS))
-_DATATYPES: Final = {"numeric": "FP64", "categorical": "BYTES", "timestamp": "BYTES"}
-_VERSION: Final = "1"
-_PIECE_ROWS: Final = 256
 
 
 class JsonReply:
@@ -117,9 +107,7 @@ class V2:
         return Route("v2_model_ready" if match[3] else "v2_model", {GET: partial(plan, name, version)})
 
     def _find(self, head: Head, name: str, version: str | None) -> Entry:
-        entry = self._models.get(name)
-        if version is not None and version != entry.model.version:
-            raise RequestError(404, f"the version of {name!r:.80} is {entry.model.version!r}")
+        entry = inference.find(self._models, name, version)
         head.identity = entry.identity
         return entry
 
@@ -136,7 +124,7 @@ class V2:
         return infer.json if length is None else partial(infer.binary, int(length))
 
     def _plan_model(self, name: str, version: str | None, head: Head) -> Plan:
-        text = orjson.dumps(described(self._find(head, name, version)))
+        text = orjson.dumps(inference.described(self._find(head, name, version)))
         return lambda exchange: exchange.respond(200, JSON, text)
 
     def _plan_model_ready(self, name: str, version: str | None, head: Head) -> Plan:
@@ -168,16 +156,14 @@ class Infer:
 
     def __init__(self, entry: Entry, server: Server, large: Large) -> None:
         self._entry = entry
-        self._model = entry.model
         self._batcher = entry.batcher
-        self._large = large
+        self._inference = Inference(entry, large)
         self._heads = server.heads.usual(JSON, entry.identity)
         self._seconds = entry.metrics.seconds("v2")
         names = orjson.dumps({"model_name": entry.name, "model_version": entry.model.version})
         self._before = names[:-1] + b","
         self._width = len(entry.model.columns)
         self._most = min(FULL, server.settings.max_rows) if entry.model.plain else 0
-        self._names = [column.name for column in entry.model.columns]
         # One for all that ask for nothing special, so that what it answers is counted at once.
         self._usual = self._shared("v2", lambda: JsonReply(self._seconds, self._heads, self._before))
         self._usual_binary = self._shared("v2 binary", lambda: BinaryReply(self._seconds, self._before))
@@ -201,20 +187,7 @@ class Infer:
 
     def _take(self, exchange: Exchange, document: object, binary: bytes | None) -> None:
         found = tensors.read(document, binary)
-        reply = self._reply(cast("dict[str, object]", document))
-        rows = tensors.assemble(found, self._names, self._model.reader.check_rows)
-        matrix = None
-        if isinstance(rows, np.ndarray):
-            if self._model.plain:
-                matrix = _narrow(rows)
-            else:
-                rows = cast("list[Row]", rows.tolist())
-        if len(rows) > FULL:
-            self._large.take(exchange, reply, self._batcher, _pieces(self._batcher, rows))
-        elif matrix is not None:
-            self._batcher.take_matrix(exchange, reply, matrix)
-        else:
-            self._batcher.take(exchange, reply, cast("Sequence[Row]", rows))
+        self._inference.take(exchange, self._reply(cast("dict[str, object]", document)), found)
 
     def _reply(self, document: dict[str, object]) -> Reply:
         """Return what answers as the request asks; raises `RequestError`."""
@@ -236,28 +209,8 @@ class Infer:
         return replies[key]
 
 
-def described(entry: Entry) -> dict[str, Any]:
-    """Return a model's metadata."""
-    model = entry.model
-    if all(column.type == "numeric" for column in model.columns):
-        inputs = [{"name": "input", "datatype": "FP32", "shape": [-1, len(model.columns)]}]
-    else:
-        inputs = [
-            {"name": column.name, "datatype": _DATATYPES[column.type], "shape": [-1]}
-            for column in model.columns
-        ]
-    shape = [-1, model.classes] if model.classes else [-1]
-    return {
-        "name": entry.name,
-        "versions": [model.version],
-        "platform": "xgboost",
-        "inputs": inputs,
-        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": shape}],
-    }
-
-
 def _show_server(exchange: Exchange) -> None:
-    answer = {"name": "trainserve", "version": _VERSION, "extensions": ["binary_tensor_data"]}
+    answer = {"name": inference.SERVER, "version": inference.VERSION, "extensions": ["binary_tensor_data"]}
     exchange.respond(200, JSON, orjson.dumps(answer))
 
 
@@ -299,27 +252,3 @@ def _flag(members: dict[str, object], name: str) -> bool | None:
     if found is not None and not isinstance(found, bool):
         raise RequestError(400, f"parameters: {name}: want true or false")
     return found
-
-
-def _narrow(matrix: NDArray[Any]) -> NDArray[np.float32]:
-    """Return numbers as 32-bit floats; one that is too large becomes an infinity, which is refused."""
-    with np.errstate(over="ignore"):
-        return matrix.astype(np.float64).astype(np.float32)
-
-
-def _pieces(
-    batcher: Batcher, rows: Sequence[Row] | NDArray[Any]
-) -> Iterator[tuple[Sequence[Row], NDArray[np.float32]]]:
-    """Prepare many rows, some at a time; raises `RequestError`."""
-    for start in range(0, len(rows), _PIECE_ROWS):
-        piece = rows[start : start + _PIECE_ROWS]
-        matrix = None
-        if batcher.model.plain:
-            matrix = _narrow(piece) if isinstance(piece, np.ndarray) else batcher.packed(piece)
-        part = cast("list[Row]", piece.tolist()) if isinstance(piece, np.ndarray) else piece
-        if matrix is None or np.isinf(matrix).any():
-            try:
-                matrix = batcher.model.prepare(part)
-            except PreprocessError as error:
-                raise refusal(error, start) from error
-        yield part, matrix

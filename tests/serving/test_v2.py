@@ -213,6 +213,7 @@ GOOD = tensor([[1.0, 2.0, 3.0]])
         ({"shape": [-1, 3]}, "shape: want an array of numbers"),
         ({"shape": [True, 3]}, "shape: want an array of numbers"),
         ({"shape": [10**15, 3]}, "the shape wants"),
+        ({"shape": [10**15] * 9}, "more than 8 dimensions"),
         ({"shape": [501, 3], "data": [0] * 1503}, "501 rows are more than the 500 allowed"),
         ({"datatype": "FP31"}, "datatype: want one of"),
         ({"datatype": "INT8", "data": [1, 2, 128]}, "out of the range of INT8"),
