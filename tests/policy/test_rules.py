@@ -112,7 +112,10 @@ CASES: dict[str, tuple[list[Part], list[Part]]] = {
             (
                 "aws:eks/cluster:Cluster",
                 "c",
-                {"vpcConfig": {}, "encryptionConfig": {"provider": {"keyArn": "arn:aws:kms:…"}}},
+                {
+                    "vpcConfig": {"endpointPublicAccess": False},
+                    "encryptionConfig": {"provider": {"keyArn": "arn:aws:kms:…"}},
+                },
             )
         ],
         [("aws:eks/cluster:Cluster", "c", {"vpcConfig": {"endpointPublicAccess": False}})],
