@@ -15,7 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvloop
 
 from bundle.format import BundleError
-from serving import log, settings
+from serving import log, settings, tls
 from serving.app import App
 from serving.errors import RequestError
 from serving.metrics import Metrics
@@ -23,6 +23,7 @@ from serving.model import NoModelError
 from serving.models import Models
 from serving.sagemaker import SageMaker
 from serving.server import Server
+from serving.tls import Certificate
 from serving.v2 import V2
 
 
@@ -30,6 +31,7 @@ def main() -> int:
     """Serve until told to stop; return the exit status."""
     try:
         chosen = settings.from_environment(os.environ)
+        certificate = tls.certificate(chosen)
     except settings.SettingsError as error:
         log.configure("info")
         log.error("bad setting", reason=str(error))
@@ -37,16 +39,16 @@ def main() -> int:
     log.configure(chosen.log_level)
     for variable in settings.unknown_variables(os.environ):
         log.warning("unknown setting", variable=variable)
-    return uvloop.run(_serve(chosen))
+    return uvloop.run(_serve(chosen, certificate))
 
 
-async def _serve(chosen: settings.Settings) -> int:
+async def _serve(chosen: settings.Settings, certificate: Certificate | None) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_exception)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(chosen, Metrics())
+    server = Server(chosen, Metrics(), certificate)
     models = Models(chosen, server.metrics)
     app = App(server, models, [SageMaker(models, chosen, server.heads), V2(models, server)])
     try:

@@ -9,6 +9,7 @@ import httptools
 import orjson
 
 from serving import log
+from serving.encodings import inflating
 from serving.errors import RequestError
 from serving.responses import JSON, METRICS, RETRY
 from serving.routes import GET, Plan, Route, at_once
@@ -64,7 +65,7 @@ class App:
             names = b", ".join(sorted(allowed))
             reason = f"the methods of this path: {names.decode()}"
             raise RequestError(405, reason, headers=b"Allow: %b\r\n" % names)
-        head.plan = planner(head)
+        head.plan = inflating(head, planner(head), self._server.settings.max_body_bytes)
         return head.plan
 
     def _route(self, target: bytes) -> Route:

@@ -48,14 +48,17 @@ _LINGER_SECONDS: Final = 2.0
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
+    keeps_alive = True
+
     def __init__(self, server: Server) -> None:
         self.server = server
         self.pending: deque[Exchange] = deque()
         self.finished = False  # no further request is taken from this connection
         self.since = server.clock  # when it became what it is now: idle, receiving, closing
         self._receiving = False
-        self._refused = False  # answered before the request was read to its end
+        self._lingers = False  # all is answered, but the client may still be sending
         self._choked = False  # the client does not take its answers
+        self.resumed = 0.0  # when it last took them again
         self._half_closed = False  # the client sends no more
         self._held = b""  # arrived and not yet parsed
         self._message = b""  # what arrived on an idle connection, if that may be one whole request
@@ -101,7 +104,9 @@ class Connection(asyncio.Protocol):
         """The client sends no more; keep the connection while it still has answers to come."""
         self._half_closed = True
         self._parse()
-        return bool(self._held or self.pending)
+        # TLS cannot be closed by halves.
+        half = self.transport is not None and self.transport.can_write_eof()
+        return half and bool(self._held or self.pending)
 
     def pause_writing(self) -> None:
         """The client does not take its answers: take no more of its requests."""
@@ -113,6 +118,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._choked = False
+        self.resumed = self.server.time()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
             asyncio.get_running_loop().call_soon(self._parse)
@@ -194,13 +200,17 @@ class Connection(asyncio.Protocol):
         self._receiving = False
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        keep_alive = self.keeps_alive and parser.should_keep_alive() and not parser.should_upgrade()
         head = Head(parser.get_method(), self._target, self._headers, keep_alive=keep_alive, length=len(body))
         self._remember(head)
         exchange = Exchange(self, head, body)
         self.pending.append(exchange)
         self.finished = not keep_alive
-        self.server.handle(exchange)
+        if self.server.draining:
+            # The last answer closes the connection. Which that is shows when all that arrived has been read.
+            asyncio.get_running_loop().call_soon(self.server.handle, exchange)
+        else:
+            self.server.handle(exchange)
 
     def _remember(self, head: Head) -> None:
         """Know the head of a request again that came as one whole piece and asks for nothing special."""
@@ -294,10 +304,10 @@ class Connection(asyncio.Protocol):
             return
         age = now - self.since
         settings = self.server.settings
-        if self._refused:
+        if self._lingers and not transport.get_write_buffer_size():
             if age > _LINGER_SECONDS:
                 transport.abort()
-        elif self._choked or transport.is_closing():
+        elif self._choked or self._lingers or transport.is_closing():
             if age > settings.request_seconds:
                 transport.abort()
         elif self._receiving:
@@ -307,6 +317,11 @@ class Connection(asyncio.Protocol):
                 )
         elif not self.pending and age > settings.keepalive_seconds:
             transport.close()
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether a request has arrived in part, or whole but unread, and there is time to wait for it."""
+        return (self._receiving or bool(self._held)) and not self.server.leaving
 
     @property
     def busy(self) -> bool:
@@ -341,7 +356,7 @@ class Connection(asyncio.Protocol):
         if self.finished:
             return
         self.finished = True
-        self._refused = True
+        self._lingers = True
         self._receiving = False
         self.since = self.server.clock
         exchange = Exchange(self, Head(b"", self._target, self._headers, keep_alive=False), b"")
@@ -351,7 +366,9 @@ class Connection(asyncio.Protocol):
 
     def _close(self, transport: asyncio.Transport) -> None:
         self.finished = True
-        if self._refused and transport.can_write_eof():
+        # Whoever sends one request after the other has sent more than the last that is answered in a drain.
+        self._lingers |= self.server.draining
+        if self._lingers and transport.can_write_eof():
             # Closing with unread data would reset the connection, and the reset may overtake the answer.
             transport.write_eof()
         else:

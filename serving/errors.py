@@ -2,6 +2,8 @@
 
 import orjson
 
+from serving.responses import RETRY
+
 
 class RequestError(Exception):
     """A request that is refused: the HTTP status, the reason, and where in the request it is.
@@ -36,3 +38,11 @@ class RequestError(Exception):
         if self.column is not None:
             answer["column"] = self.column
         return orjson.dumps(answer)
+
+
+class TurnedAwayError(RequestError):
+    """A request that is well but met a limit; `cause`, one of `metrics.CAUSES`, says which."""
+
+    def __init__(self, cause: str, reason: str) -> None:
+        super().__init__(503, reason, headers=RETRY)
+        self.cause = cause

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from serving.errors import TurnedAwayError
 from serving.responses import JSON
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Exchange:
         connection = self.connection
         server = connection.server
         pending = connection.pending
-        if server.draining and pending and pending[-1] is self:
+        if server.draining and pending and pending[-1] is self and not connection.expects_more:
             self.keep_alive = False
             connection.finished = True
         identity = self.identity + extra if extra else self.identity
@@ -95,4 +96,6 @@ class Exchange:
 
     def fail(self, error: RequestError) -> None:
         """Answer with the reason of a refusal."""
+        if isinstance(error, TurnedAwayError):
+            self.connection.server.metrics.turned_away[error.cause] += 1
         self.respond(error.status, JSON, error.body(), error.headers)

@@ -15,8 +15,7 @@ import numpy as np
 from bundle.preprocess import PreprocessError
 from serving import log
 from serving.batch import Batch, refusal
-from serving.errors import RequestError
-from serving.responses import RETRY
+from serving.errors import RequestError, TurnedAwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +50,7 @@ class Large:
         The iterator may raise `RequestError`. Raises `RequestError` when too many are waiting.
         """
         if len(self._waiting) >= _MOST_WAITING:
-            raise RequestError(503, "too many large requests are waiting", headers=RETRY)
+            raise TurnedAwayError("large", "too many large requests are waiting")
         self._waiting.append((request, reply, batcher, chunks))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())

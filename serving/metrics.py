@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,9 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 # Values kept as they came before they are sorted: counting each on its own costs ten times as much.
 _MOST_VALUES = 4096
+
+CAUSES: Final = ("connections", "large", "queue")
+"""The limits by which requests are turned away."""
 
 
 class Histogram:
@@ -83,6 +87,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
+        self.turned_away: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.models: dict[str, ModelMetrics] = {}
         self._started = time.time()
 
@@ -94,6 +99,9 @@ class Metrics:
         yield from _head("trainserve_requests_total", "counter", "Answers, by route and status.")
         for (route, status), count in sorted(self.requests.items()):
             yield f'trainserve_requests_total{{route="{route}",status="{status}"}} {count}'
+        yield from _head("trainserve_turned_away_total", "counter", "Answers 503, by the limit that was met.")
+        for cause, count in sorted(self.turned_away.items()):
+            yield f'trainserve_turned_away_total{{cause="{cause}"}} {count}'
         yield from self._model_lines()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = round(usage.ru_utime + usage.ru_stime, 3)

@@ -117,8 +117,6 @@ class SageMaker:
     def _plan(self, head: Head, entry: Entry) -> Plan:
         """Plan to answer the requests with this head from one model; raises `RequestError`."""
         headers = head.headers
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise RequestError(415, "Content-Encoding: only identity is understood")
         content_type = request_type(headers.get(b"content-type", b""))
         wanted = choose_answer(content_type, headers.get(b"accept", b""))
         reply = self._reply(entry, wanted)

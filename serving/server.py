@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from serving import log
+from serving import limits, log
 from serving.connection import Connection
+from serving.errors import TurnedAwayError
 from serving.responses import Heads
+from serving.tls import HANDSHAKE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
     from serving.exchange import Exchange, Head
     from serving.metrics import Metrics
     from serving.settings import Settings
+    from serving.tls import Certificate
 
 _TICK_SECONDS: Final = 0.5
 _DRAIN_TICK_SECONDS: Final = 0.02
 # What is half-way when the drain period ends has this long to finish.
 _LAST_SECONDS: Final = 5.0
+# How often to look at how long a request lay unread, while none lies too long.
+_LOOK_SECONDS: Final = 0.01
 
 
 class Handler(Protocol):
@@ -38,14 +43,19 @@ class Handler(Protocol):
 class Server:
     """Accepts connections and hands their requests to a handler, until it is drained."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, certificate: Certificate | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.certificate = certificate
         self.heads = Heads()
         self.connections: set[Connection] = set()
         self.known_heads: dict[bytes, Head] = {}
         self.in_flight = 0
         self.draining = False
+        self.leaving = False  # the drain period is over
+        self.surplus = 0  # connections beyond the limit
+        self.unasked: dict[limits.Surplus, None] = {}  # those of them that have not sent a request, by age
+        self.look_at = 0.0  # when next to look at how long a request lay unread
         self.time: Callable[[], float] = time.perf_counter
         self.clock = self.time()
         self._last_connection = self.clock
@@ -58,7 +68,12 @@ class Server:
         loop = asyncio.get_running_loop()
         self.attach(handler)
         self._listener = await loop.create_server(
-            self._accept, self.settings.host, self.settings.port, backlog=2048
+            self._accept,
+            self.settings.host,
+            self.settings.port,
+            backlog=2048,
+            ssl=None if self.certificate is None else self.certificate.context,
+            ssl_handshake_timeout=None if self.certificate is None else HANDSHAKE_SECONDS,
         )
         self._tick()
         return int(self._listener.sockets[0].getsockname()[1])
@@ -70,12 +85,16 @@ class Server:
     def handle(self, exchange: Exchange) -> None:
         """Have a request answered."""
         self.in_flight += 1
+        if exchange.started > self.look_at and self._is_late(exchange):
+            return
         if self._handler is not None:
             self._handler.handle(exchange)
 
     def handle_known(self, exchange: Exchange, head: Head) -> None:
         """Have a request answered, whose head most likely has its plan."""
         self.in_flight += 1
+        if exchange.started > self.look_at and self._is_late(exchange):
+            return
         plan, handler = head.plan, self._handler
         if handler is None:
             return
@@ -115,6 +134,7 @@ class Server:
             elif self.time() - self._last_connection >= self.settings.settle_seconds:
                 break
             await asyncio.sleep(_DRAIN_TICK_SECONDS)
+        self.leaving = True
         if self._listener is not None:
             self._listener.close()
         end = self.time() + _LAST_SECONDS
@@ -129,11 +149,25 @@ class Server:
 
     def _accept(self) -> Connection:
         self._last_connection = self.time()
-        return Connection(self)
+        full = len(self.connections) - self.surplus >= self.settings.max_connections
+        return limits.Surplus(self) if full else Connection(self)
+
+    def _is_late(self, exchange: Exchange) -> bool:
+        """Turn a request away that lay unread for too long; who watches the server is always answered."""
+        waited, limit = limits.waited(exchange), self.settings.max_queue_seconds
+        if waited <= limit:
+            self.look_at = exchange.started + _LOOK_SECONDS
+            return False
+        if exchange.head.method in limits.READS:
+            return False
+        exchange.fail(TurnedAwayError("queue", f"too many requests: this one waited longer than {limit:g} s"))
+        return True
 
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
         self.clock = self.time()
         self.heads.tick()
+        if self.certificate is not None:
+            self.certificate.refresh(self.clock)
         for connection in tuple(self.connections):
             connection.check(self.clock)

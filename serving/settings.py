@@ -44,10 +44,14 @@ class Settings:
     max_body_bytes: int = 6 * 1024 * 1024  # what SageMaker allows a real-time request
     max_header_bytes: int = 16 * 1024
     max_rows: int = 10_000
+    max_connections: int = 4096
+    max_queue_seconds: float = 1.0  # that a request may lie unread before it is turned away
     request_seconds: float = 30.0  # for a request to arrive whole, and for an answer to be taken
     keepalive_seconds: float = 75.0  # above the 60 s of a load balancer, which must close first
     drain_seconds: float = 20.0  # below the 30 s that Kubernetes waits
     settle_seconds: float = 1.0  # a drain ends early after this long without any connection
+    tls_cert_file: Path | None = None  # PEM, the chain; with the key's file: TLS instead of plain HTTP
+    tls_key_file: Path | None = None
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -63,6 +67,9 @@ class Settings:
             raise SettingsError(f"{PREFIX}SPLIT: excludes {PREFIX}DEFAULT_MODEL")
         if self.shadow and self.shadow in {self.default_model, *(name for name, _ in self.split)}:
             raise SettingsError(f"{PREFIX}SHADOW: {self.shadow!r} already answers such requests")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            missing = "CERT" if self.tls_cert_file is None else "KEY"
+            raise SettingsError(f"{PREFIX}TLS_{missing}_FILE: is missing; certificate and key go together")
         for variable in ("split", "shadow", "default_model"):
             if getattr(self, variable) and self.models_dir is None:
                 raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
@@ -154,9 +161,13 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "max_body_bytes": _integer(1024, 1 << 30),
     "max_header_bytes": _integer(1024, 1 << 20),
     "max_rows": _integer(1, 1_000_000),
+    "max_connections": _integer(1, 1_000_000),
+    "max_queue_seconds": _seconds(0.01, 3600.0),
     "request_seconds": _seconds(0.1, 3600.0),
     "keepalive_seconds": _seconds(0.1, 3600.0),
     "drain_seconds": _seconds(0.0, 3600.0),
     "settle_seconds": _seconds(0.0, 60.0),
+    "tls_cert_file": lambda variable, text: Path(_text(variable, text)),
+    "tls_key_file": lambda variable, text: Path(_text(variable, text)),
     "log_level": lambda variable, text: _text(variable, text).lower(),
 }

@@ -113,8 +113,6 @@ class V2:
 
     def _infer(self, name: str, version: str | None, head: Head) -> Plan:
         headers = head.headers
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise RequestError(415, "Content-Encoding: only identity is understood")
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _MEDIA:
             raise RequestError(415, "Content-Type: want application/json or application/octet-stream")
         length = headers.get(_HEADER_LENGTH)

@@ -193,7 +193,7 @@ def test_a_refused_row_harms_nobody_else_in_its_batch(mixed_client: Client) -> N
         ("", {}, "got none"),
         ("text/html", {}, "text/html"),
         ("text/csv; charset=utf-16", {}, "charset"),
-        ("text/csv", {"Content_Encoding": "gzip"}, "Content-Encoding"),
+        ("text/csv", {"Content_Encoding": "br"}, "want gzip, deflate"),
     ],
 )
 def test_wrong_content_type(client: Client, content_type: str, headers: dict[str, str], reason: str) -> None:

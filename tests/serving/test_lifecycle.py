@@ -195,6 +195,68 @@ def test_an_idle_connection_is_kept_until_it_was_used_once_more(
         assert served.process.wait(5) == 0
 
 
+def test_a_drain_answers_the_whole_batch_behind_an_answer_given_at_once(
+    serve: Callable[..., Served], plain: Made
+) -> None:
+    served = serve(plain.directory, drain_seconds=10)
+    served.wait_for("ready")
+    post = request("POST", "/invocations", ROW, "text/csv")
+    with Client(served.port) as whole, Client(served.port) as cut:
+        assert whole.ask("GET", "/metrics").status == 200
+        assert cut.ask("GET", "/metrics").status == 200
+        served.process.terminate()
+        served.wait_for("draining")
+        whole.send(request("GET", "/metrics") + post * 400 + request("GET", "/metrics") * 2)
+        answers = [whole.receive() for _ in range(403)]
+        assert {answer.status for answer in answers} == {200}
+        assert [answer.headers.get("connection") for answer in answers] == [None] * 402 + ["close"]
+        assert whole.ended()
+        # What has begun to arrive is waited for.
+        cut.send(request("GET", "/metrics") + post[:-3])
+        assert "connection" not in cut.receive().headers
+        cut.send(post[-3:])
+        assert cut.receive().headers["connection"] == "close"
+        assert cut.ended()
+        assert served.process.wait(5) == 0
+
+
+def test_a_drain_breaks_no_pipeline(serve: Callable[..., Served], plain: Made) -> None:
+    served = serve(plain.directory, drain_seconds=10, settle_seconds=0.3)
+    served.wait_for("ready")
+    post = request("POST", "/invocations", ROW, "text/csv")
+    ends: list[object] = []
+
+    def load() -> None:
+        """Send without end, ahead of the answers, and count those up to the one that closes."""
+        with Client(served.port) as client:
+            answered = 0
+            batch = (post * 3 + request("GET", "/ping")) * 5
+            try:
+                client.send(batch * 2)
+                while True:
+                    client.send(batch)
+                    for _ in range(20):
+                        answer = client.receive()
+                        assert answer.status == 200 or answer.error == "draining"
+                        answered += 1
+                        if answer.headers.get("connection") == "close":
+                            ends.append(answered)
+                            return
+            except (OSError, EOFError, AssertionError) as error:
+                ends.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert served.terminate() == 0
+    for thread in threads:
+        thread.join(30)
+    assert len(ends) == 8
+    assert all(isinstance(end, int) and end > 20 for end in ends), ends
+    assert served.events()[-1]["connections_cut"] == 0
+
+
 def test_the_drain_period_ends(serve: Callable[..., Served], plain: Made) -> None:
     served = serve(plain.directory, drain_seconds=0.5)
     served.wait_for("ready")
