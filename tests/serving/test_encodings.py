@@ -71,6 +71,7 @@ def test_a_large_compressed_request(client: Client) -> None:
         (ROW, 400, "cannot be inflated"),
         (zlib.compress(ROW), 400, "cannot be inflated"),
     ],
+    ids=["bomb", "bomb of two", "cut", "followed", "plain", "zlib"],
 )
 def test_what_cannot_be_inflated(client: Client, body: bytes, status: int, reason: str) -> None:
     answer = client.ask("POST", "/invocations", body, "text/csv", Content_Encoding="gzip")
