@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from serving import log
+from serving import framing, log
 from serving.errors import RequestError
-from serving.exchange import Exchange, Head
+from serving.exchange import Exchange, Head, KeptExchange
 from serving.responses import CONTINUE
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ KEPT_HEADERS: Final = frozenset(
 # These may come several times.
 _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
 _PIECE: Final = 8 * 1024
+# Bytes that arrive for each one of a body in chunks. A chunk of a single byte takes six.
+_MOST_FRAMING: Final = 16
 # Heads that each have something new, an id for example, are never met again: few are kept, then forgotten.
 _MOST_KNOWN_HEADS: Final = 1024
 _LONGEST_KNOWN_HEAD: Final = 1024
@@ -73,9 +75,8 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._head_bytes = 0
-        self._head_fed = 0
-        self._chunks: list[bytes] = []
-        self._body_bytes = 0
+        self._fed = 0
+        self._body: bytes | bytearray = b""
 
     # Called by the transport.
 
@@ -169,28 +170,29 @@ class Connection(asyncio.Protocol):
         if parser.should_upgrade() and parser.get_method() != b"CONNECT":
             self._offers_upgrade = True
             return
-        headers = self._headers
         version = parser.get_http_version()
-        limit = self.server.settings.max_body_bytes
-        if version not in {"1.1", "1.0"}:
-            self._refuse(RequestError(400, f"HTTP version {version} is not supported"))
-        elif version == "1.1" and b"host" not in headers:
-            self._refuse(RequestError(400, "the Host header is missing"))
-        elif int(headers.get(b"content-length", b"0")) > limit:
-            self._refuse(RequestError(413, f"the body is larger than {limit} bytes"))
-        elif b"expect" in headers and version == "1.1":
-            self._expect(headers[b"expect"])
+        try:
+            framing.check(version, self._headers, self.server.settings.max_body_bytes)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        if b"expect" in self._headers and version == "1.1":
+            self._expect(self._headers[b"expect"])
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body arrived."""
         if self.finished:
             return
-        self._body_bytes += len(body)
+        if not self._body:
+            self._body = body
+        elif type(self._body) is bytearray:
+            self._body += body
+        else:
+            # Grown in place: of a body in chunks of a byte or two, a list of them would be far larger.
+            self._body = bytearray(self._body + body)
         limit = self.server.settings.max_body_bytes
-        if self._body_bytes > limit:
-            self._refuse(RequestError(413, f"the body is larger than {limit} bytes"))
-            return
-        self._chunks.append(body)
+        if len(self._body) > limit:
+            self._refuse(framing.too_large(limit))
 
     def on_message_complete(self) -> None:
         """The request is whole: handle it."""
@@ -198,12 +200,14 @@ class Connection(asyncio.Protocol):
         if self.finished or parser is None or self._offers_upgrade:
             return
         self._receiving = False
-        chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body = bytes(self._body)
         keep_alive = self.keeps_alive and parser.should_keep_alive() and not parser.should_upgrade()
         head = Head(parser.get_method(), self._target, self._headers, keep_alive=keep_alive, length=len(body))
-        self._remember(head)
-        exchange = Exchange(self, head, body)
+        if parser.get_http_version() == "1.0" and keep_alive:
+            exchange: Exchange = KeptExchange(self, head, body)
+        else:
+            self._remember(head)
+            exchange = Exchange(self, head, body)
         self.pending.append(exchange)
         self.finished = not keep_alive
         if self.server.draining:
@@ -236,19 +240,28 @@ class Connection(asyncio.Protocol):
             rest = piece
             while rest:
                 rest = self._feed(rest)
-            if self._receiving and self._in_head and self._same_request:
-                # What the parser holds back of an unfinished header line, it does not report.
-                self._head_fed += len(piece)
-                if self._head_fed > self.server.settings.max_header_bytes:
-                    self._refuse_head()
+            if self._receiving and self._same_request:
+                self._fed += len(piece)
+                self._check_framing()
         if self.finished:
             self._held = b""
         elif self._half_closed and not self._held:
+            if self._receiving:
+                self._refuse(RequestError(400, "the connection ended in the middle of the request"))
+                return
             self.finished = True
             if self.pending:
                 self.pending[-1].keep_alive = False
             else:
                 self.close()
+
+    def _check_framing(self) -> None:
+        """Refuse what the parser takes without a report: an endless header line, chunk size or extension."""
+        most = self.server.settings.max_header_bytes
+        if self._in_head and self._fed > most:
+            self._refuse_head()
+        elif not self._in_head and self._fed > _MOST_FRAMING * len(self._body) + 2 * most:
+            self._refuse(RequestError(400, "the chunks of the body are mostly framing"))
 
     def _feed(self, data: bytes) -> bytes:
         """Parse; return what the parser has to be given again."""

@@ -99,3 +99,22 @@ class Exchange:
         if isinstance(error, TurnedAwayError):
             self.connection.server.metrics.turned_away[error.cause] += 1
         self.respond(error.status, JSON, error.body(), error.headers)
+
+
+class KeptExchange(Exchange):
+    """A request of HTTP/1.0 that asks to keep the connection: the answer has to say that it is kept."""
+
+    __slots__ = ()
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """Answer as `Exchange` does; in a drain the connection is not kept."""
+        if self.connection.server.draining:
+            self.keep_alive = False
+            self.connection.finished = True
+        else:
+            extra += b"Connection: keep-alive\r\n"
+        super().respond(status, content_type, body, extra)
+
+    def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:  # noqa: ARG002
+        """Answer a prediction request; the heads that are kept do not say what this answer must."""
+        self.respond(200, content_type, body)

@@ -24,6 +24,8 @@ Row = Sequence[Any]
 """The values of one row as the request has them, in the order of the bundle's columns."""
 
 _LONGEST_QUOTE: Final = 40
+# In a line of CSV beyond those between its fields: quoted texts may have some.
+_MOST_COMMAS: Final = 10_000
 
 
 class Reader:
@@ -74,21 +76,29 @@ class Reader:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RequestError(400, f"the body is not UTF-8 at byte {error.start}") from error
-        self.check_rows(body.rstrip(b"\r\n").count(b"\n") + 1)
+        self.check_rows(lines(body))
+        # Line ends at the end only end the line before.
+        source = io.StringIO(text.rstrip("\r\n"), newline="")
+        rows: list[Row] = []
         try:
-            # A line of no fields is an empty line; the last one only ends the line before.
-            lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+            # Row by row, so that a line that goes on and on is refused before all of it has become fields.
+            for fields in csv.reader(map(self._check_line, source), strict=True):
+                rows.append(fields)
+                if len(rows) == 1 and [field.strip() for field in fields] == self._names:
+                    reason = "is a header; send the rows only, in the order of the columns"
+                    raise RequestError(400, reason, row=1)
+                self._check_width(len(fields), len(rows))
         except csv.Error as error:
             raise RequestError(400, f"malformed CSV: {error}") from error
-        while lines and not lines[-1]:
-            lines.pop()
-        if not lines:
+        if not rows:
             raise RequestError(400, "the body has no rows")
-        if [field.strip() for field in lines[0]] == self._names:
-            raise RequestError(400, "is a header; send the rows only, in the order of the columns", row=1)
-        for number, fields in enumerate(lines, start=1):
-            self._check_width(len(fields), number)
-        return cast("list[Row]", lines)
+        self.check_rows(len(rows))
+        return rows
+
+    def _check_line(self, line: str) -> str:
+        if line.count(",") > len(self._names) + _MOST_COMMAS:
+            raise RequestError(400, f"a line of {line.count(',') + 1} fields, want {len(self._names)}")
+        return line
 
     def quick_json(self, body: bytes) -> list[Row] | None:
         """Return the rows of a JSON body as they stand in it, or None: then ask `json`.
@@ -164,9 +174,28 @@ class Reader:
         if rows > self._max_rows:
             raise RequestError(413, f"{rows} rows are more than the {self._max_rows} allowed")
 
+    def check_nesting(self, body: bytes) -> None:
+        """Raise `RequestError` if a large JSON body has far more arrays and objects than its rows may need.
+
+        An empty array takes two bytes of a body and eighty of memory.
+        """
+        most = (self._max_rows + 100) * (len(self._names) + 2)
+        if body.count(b"[") + body.count(b"{") > most:
+            raise RequestError(413, f"more arrays and objects than the {self._max_rows} rows allowed need")
+
+    def may_be_numbers(self, body: bytes) -> bool:
+        """Return whether a large CSV body can be what `quick_csv` takes: it has not far too many fields."""
+        return body.count(b",") <= lines(body) * len(self._names) + _MOST_COMMAS
+
     def _check_width(self, width: int, number: int) -> None:
         if width != len(self._names):
             raise RequestError(400, f"want {len(self._names)} values, got {width}", row=number)
+
+
+def lines(body: bytes) -> int:
+    """Return how many lines a CSV body has, whichever way they end."""
+    text = body.rstrip(b"\r\n")
+    return max(text.count(b"\n"), text.count(b"\r")) + 1
 
 
 def _with_nulls(text: bytes) -> bytes:

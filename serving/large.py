@@ -16,6 +16,7 @@ from bundle.preprocess import PreprocessError
 from serving import log
 from serving.batch import Batch, refusal
 from serving.errors import RequestError, TurnedAwayError
+from serving.formats import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,8 +88,9 @@ class Large:
 def read_csv(batcher: Batcher, body: bytes) -> Iterator[Chunk]:
     """Read a CSV body in pieces; raises `RequestError`."""
     reader, pieces = batcher.model.reader, csv_pieces(body)
-    reader.check_rows(body.rstrip(b"\r\n").count(b"\n") + 1)
-    return _chunks(batcher, reader.quick_csv, reader.csv, pieces)
+    reader.check_rows(lines(body))
+    quick = reader.quick_csv if reader.may_be_numbers(body) else _nothing
+    return _chunks(batcher, quick, reader.csv, pieces)
 
 
 def read_json(batcher: Batcher, body: bytes) -> Iterator[Chunk]:
@@ -96,6 +98,7 @@ def read_json(batcher: Batcher, body: bytes) -> Iterator[Chunk]:
     reader, pieces = batcher.model.reader, json_pieces(body)
     if len(pieces) > 1:
         reader.check_rows(body.count(b"[") - 1)
+    reader.check_nesting(body)
     return _chunks(batcher, reader.quick_json, reader.json, pieces)
 
 
@@ -113,7 +116,8 @@ def _chunks(
             try:
                 rows = careful(piece)
             except RequestError as error:
-                raise _moved(error, done) from error
+                # Not `from error`: it may be the same, and would be kept, with the body, by a cycle.
+                raise _moved(error, done) from None
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             if packed is not None:
@@ -124,6 +128,11 @@ def _chunks(
             except PreprocessError as error:
                 raise refusal(error, done + start) from error
         done += len(rows)
+        batcher.model.reader.check_rows(done)
+
+
+def _nothing(_: bytes) -> None:
+    return None
 
 
 def _moved(error: RequestError, rows: int) -> RequestError:

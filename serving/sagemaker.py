@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 _MODEL_PATH: Final = re.compile(r"/models/([^/]+)(/invoke)?")
+_NUMBER: Final = re.compile("[0-9]{1,9}")
 _PAGE: Final = 100
 
 
@@ -151,7 +152,7 @@ class SageMaker:
     def _list(self, head: Head) -> Plan:
         query = parse_qs(head.target.partition(b"?")[2].decode("latin-1"))
         token, limit = query.get("next_page_token", ["0"])[-1], query.get("limit", [str(_PAGE)])[-1]
-        if not (token.isdecimal() and limit.isdecimal() and int(limit)):
+        if not (_NUMBER.fullmatch(token) and _NUMBER.fullmatch(limit) and int(limit)):
             raise RequestError(400, "limit, next_page_token: want numbers")
         start, stop = int(token), int(token) + int(limit)
 

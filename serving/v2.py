@@ -13,7 +13,7 @@ from serving import inference, tensors
 from serving.batch import FULL
 from serving.errors import RequestError
 from serving.inference import OUTPUT, Inference
-from serving.large import Large
+from serving.large import LARGE, Large
 from serving.responses import JSON, RETRY
 from serving.routes import GET, POST, Route, at_once
 
@@ -168,7 +168,7 @@ class Infer:
 
     def json(self, exchange: Exchange) -> None:
         """Answer a request that is JSON and nothing else."""
-        document = _parse(exchange.body)
+        document = self._parse(exchange.body)
         rows = tensors.quick_rows(document, self._width, self._most)
         if rows is not None:
             reply = self._usual if len(document) == 1 else self._reply(document)
@@ -181,7 +181,15 @@ class Infer:
         body = exchange.body
         if length > len(body):
             raise RequestError(400, "Inference-Header-Content-Length: is larger than the body")
-        self._take(exchange, _parse(body[:length]), body[length:])
+        self._take(exchange, self._parse(body[:length]), body[length:])
+
+    def _parse(self, body: bytes) -> Any:  # noqa: ANN401  whatever it is
+        if len(body) >= LARGE:
+            self._entry.model.reader.check_nesting(body)
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RequestError(400, f"malformed JSON: {error}") from error
 
     def _take(self, exchange: Exchange, document: object, binary: bytes | None) -> None:
         found = tensors.read(document, binary)
@@ -214,13 +222,6 @@ def _show_server(exchange: Exchange) -> None:
 
 def _live(exchange: Exchange) -> None:
     exchange.respond(200, JSON, b'{"live":true}')
-
-
-def _parse(body: bytes) -> Any:  # noqa: ANN401  whatever it is
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(400, f"malformed JSON: {error}") from error
 
 
 def _wants_binary(document: dict[str, object]) -> bool:
