@@ -11,6 +11,9 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -18,10 +21,9 @@ import numpy as np
 from bundle.preprocess import PreprocessError
 from serving import formats, log
 from serving.errors import RequestError
+from serving.texts import FramedQueue, Frames, Numbers, Otherwise, Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from serving.metrics import Histogram, ModelMetrics
@@ -53,6 +55,14 @@ class Reply(Protocol):
         ...
 
 
+class RowReply(Reply, Protocol):
+    """A reply that also answers many requests of one row each."""
+
+    def send_rows(self, requests: Sequence[Any], batch: Batch, start: int) -> None:
+        """Answer the requests, whose rows follow one another in the batch from `start` on."""
+        ...
+
+
 class Batch:
     """The predictions of one call: (rows,), or (rows, classes)."""
 
@@ -74,6 +84,10 @@ Waiting = tuple[Request, Reply, int, int]
 """A request in a batch, who answers it, its first row and the one after its last."""
 
 
+_Group = tuple[RowReply, Sequence[Any], int]
+"""Requests of one row each, and where in the batch these rows begin."""
+
+
 class Batcher:
     """Collects the rows of one turn for one model, predicts them and answers."""
 
@@ -86,6 +100,10 @@ class Batcher:
         self._waiting: list[Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
+        self._queues: dict[tuple[RowReply, bool], Queue] = {}
+        self._groups: list[_Group] = []
+        self._begin = partial(self._loop.call_soon, self.flush)
+        self._numbers = Numbers(model.width)
         packer = struct.Struct(f"={model.width}f")
         self._pack, self._size = packer.pack_into, packer.size
         self._make_room(FULL)
@@ -117,6 +135,19 @@ class Batcher:
         if stop >= FULL:
             self.flush()
         return True
+
+    def queue(self, reply: RowReply, otherwise: Otherwise, frames: Frames | None = None) -> Queue:
+        """Return the queue of a reply, for requests to a plain model that may bring a row of numbers."""
+        key = reply, frames is None
+        found = self._queues.get(key)
+        if found is None:
+            found = (
+                Queue(reply, self._begin, otherwise)
+                if frames is None
+                else FramedQueue(frames, reply, self._begin, otherwise)
+            )
+            self._queues[key] = found
+        return found
 
     def take(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> None:
         """Take rows that have the right width; raises `RequestError`."""
@@ -163,10 +194,13 @@ class Batcher:
 
     def flush(self) -> None:
         """Predict what waits and answer it."""
-        waiting, count, rows = self._waiting, self._count, self._rows
-        self._waiting, self._count, self._rows = [], 0, []
-        if not waiting:
+        for queue in self._queues.values():
+            if queue:
+                self._read(queue)
+        waiting, groups, count, rows = self._waiting, self._groups, self._count, self._rows
+        if not count:
             return
+        self._waiting, self._groups, self._count, self._rows = [], [], 0, []
         begun = time.perf_counter()
         try:
             matrix = self._matrix[:count] if self.model.plain else self.model.prepare(rows)
@@ -176,24 +210,28 @@ class Batcher:
             return
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait get an answer
             log.error("prediction failed", error, rows=count)
-            for request, *_ in waiting:
+            for request in chain((item[0] for item in waiting), *(group[1] for group in groups)):
                 request.fail(RequestError(500, "internal error"))
             return
         finally:
             if self._room > FULL:
                 self._make_room(FULL)
-        self.answer(waiting, batch, begun)
+        for group in groups:
+            self._answer_group(*group, batch, begun)
+        if waiting:
+            self._answer(waiting, batch, begun)
+        self._count_rows(count)
 
     def answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
         """Answer those whose predictions are in the batch, and count; `begun` is when their wait ended."""
+        self._answer(waiting, batch, begun)
+        self._count_rows(len(batch.predictions))
+
+    def _answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
         for request, reply, start, stop in waiting:
             reply.send(request, batch, start, stop)
         done = time.perf_counter()
-        metrics = self._metrics
-        rows = len(batch.predictions)
-        metrics.rows += rows
-        metrics.batch_rows.observe(rows)
-        metrics.queue_seconds.observe_all([begun - item[0].started for item in waiting])
+        self._metrics.queue_seconds.observe_all([begun - item[0].started for item in waiting])
         seconds = [done - item[0].started for item in waiting]
         if len({item[1] for item in waiting}) == 1:
             waiting[0][1].seconds.observe_all(seconds)
@@ -202,6 +240,39 @@ class Batcher:
                 item[1].seconds.observe(value)
         for observer in self.observers:
             observer.observe(waiting, batch, begun, done)
+
+    def _answer_group(
+        self, reply: RowReply, requests: Sequence[Any], start: int, batch: Batch, begun: float
+    ) -> None:
+        """Do what `_answer` does, for many requests of one row each."""
+        reply.send_rows(requests, batch, start)
+        done = time.perf_counter()
+        self._metrics.queue_seconds.observe_all([begun - request.started for request in requests])
+        reply.seconds.observe_all([done - request.started for request in requests])
+        if self.observers:
+            stop = start + len(requests)
+            waiting = list(zip(requests, repeat(reply), range(start, stop), range(start + 1, stop + 1)))
+            for observer in self.observers:
+                observer.observe(waiting, batch, begun, done)
+
+    def _count_rows(self, rows: int) -> None:
+        self._metrics.rows += rows
+        self._metrics.batch_rows.observe(rows)
+
+    def _read(self, queue: Queue) -> None:
+        """Take the requests of a queue."""
+        requests, texts = queue.empty()
+        start = self._reserve(len(requests))
+        stop = start + len(requests)
+        if self._numbers.read(texts, self._matrix[start:stop], gaps=queue.gaps):
+            self._groups.append((queue.reply, requests, start))
+            self._count = stop
+            return
+        for request in requests:
+            try:
+                queue.otherwise(request)
+            except RequestError as error:
+                request.fail(error)
 
     def _flush_one_by_one(
         self, waiting: Sequence[Waiting], rows: Sequence[formats.Row], error: PreprocessError

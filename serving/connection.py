@@ -90,12 +90,23 @@ class Connection(asyncio.Protocol):
         """Parse what arrived; every request that it completes is handled at once."""
         if not (self._receiving or self._held or self._choked or self.finished):
             end = data.find(b"\r\n\r\n") + 4
-            head = self.server.known_heads.get(data[:end])
+            server = self.server
+            head = server.known_heads.get(data[:end])
             if head is not None and len(data) == end + head.length:
                 # One whole request, whose head the parser has read before: it need not read it again.
                 exchange = Exchange(self, head, data[end:])
                 self.pending.append(exchange)
-                self.server.handle_known(exchange, head)
+                plan = head.plan
+                if plan is None:
+                    server.handle(exchange)
+                    return
+                server.in_flight += 1
+                if exchange.started > server.look_at and server.is_late(exchange):
+                    return
+                try:
+                    plan(exchange)
+                except Exception as error:  # noqa: BLE001  a defect must cost one request, not the process
+                    server.failed(exchange, error)
                 return
             self._message = data
         self._held += data

@@ -9,7 +9,7 @@ from serving.errors import TurnedAwayError
 from serving.responses import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from serving.connection import Connection
     from serving.errors import RequestError
@@ -118,3 +118,33 @@ class KeptExchange(Exchange):
     def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:  # noqa: ARG002
         """Answer a prediction request; the heads that are kept do not say what this answer must."""
         self.respond(200, content_type, body)
+
+
+def deliver_all(
+    exchanges: Sequence[Exchange], heads: dict[int, bytes], content_type: bytes, bodies: Sequence[bytes]
+) -> None:
+    """Do what `Exchange.deliver` does, for many requests with the same identity."""
+    server = exchanges[0].connection.server
+    clock, draining = server.clock, server.draining
+    routes: list[str] = []
+    for exchange, body in zip(exchanges, bodies, strict=True):
+        connection = exchange.connection
+        pending, transport = connection.pending, connection.transport
+        usual = len(pending) == 1 and exchange.keep_alive and type(exchange) is Exchange
+        if draining or transport is None or not usual:
+            exchange.respond(200, content_type, body)
+            continue
+        length = len(body)
+        head = heads.get(length)
+        if head is None:
+            head = heads[length] = server.heads.head(
+                200, content_type, length, close=False, extra=exchange.identity
+            )
+        pending.clear()
+        connection.since = clock
+        routes.append(exchange.head.route)
+        exchange.answer = answer = head + body
+        transport.write(answer)
+    server.in_flight -= len(routes)
+    for route in set(routes):
+        server.metrics.requests[route, 200] += routes.count(route)

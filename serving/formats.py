@@ -40,7 +40,7 @@ class Reader:
             itemgetter(*self._names) if len(columns) > 1 else lambda instance: (instance[self._names[0]],)
         )
         self._max_rows = max_rows
-        self._numeric = quick and all(column.type == "numeric" for column in columns)
+        self.numeric = quick and all(column.type == "numeric" for column in columns)
         self._numbers = [
             (index, column.name) for index, column in enumerate(columns) if column.type == "numeric"
         ]
@@ -50,10 +50,14 @@ class Reader:
 
         Neither the number of values in a row nor their types are checked; whoever packs the rows does that.
         """
-        if not self._numeric:
+        if not self.numeric:
             return None
         # Lines of plain numbers are JSON but for the brackets, and orjson reads them ten times faster.
         text = body.rstrip(b"\r\n")
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n")
+            if b"\r" in text:
+                return None
         count = 1
         if b"\n" in text:
             count += text.count(b"\n")
@@ -64,7 +68,7 @@ class Reader:
             rows = orjson.loads(b"[[%b]]" % text)
         except orjson.JSONDecodeError:
             try:
-                rows = orjson.loads(_with_nulls(b"[[%b]]" % text))
+                rows = orjson.loads(with_nulls(b"[[%b]]" % text))
             except orjson.JSONDecodeError:
                 return None
         # Brackets that were in the lines make other rows of them, or values that nobody packs.
@@ -105,7 +109,7 @@ class Reader:
 
         Neither the width of arrays nor any type is checked; whoever packs the rows does that.
         """
-        if not self._numeric:
+        if not self.numeric:
             return None
         try:
             document: Any = orjson.loads(body)
@@ -198,9 +202,8 @@ def lines(body: bytes) -> int:
     return max(text.count(b"\n"), text.count(b"\r")) + 1
 
 
-def _with_nulls(text: bytes) -> bytes:
+def with_nulls(text: bytes) -> bytes:
     """Return JSON with null wherever an array has nothing between commas."""
-    text = text.replace(b",\r]", b",]")
     # Twice, for of three commas in a row the second belongs to two pairs.
     text = text.replace(b",,", b",null,").replace(b",,", b",null,")
     return text.replace(b"[,", b"[null,").replace(b",]", b",null]")

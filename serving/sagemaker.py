@@ -14,17 +14,19 @@ import orjson
 from bundle.format import BundleError
 from serving import formats, log
 from serving.errors import RequestError
+from serving.exchange import deliver_all
 from serving.formats import choose_answer, request_type
 from serving.large import LARGE, Large, read_csv, read_json
 from serving.model import NoModelError
 from serving.responses import CSV, JSON
 from serving.routes import GET, POST, Route, at_once
 from serving.settings import MODEL_NAME
+from serving.texts import Frames, may_be_row
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
-    from serving.batch import Batch, Reply
+    from serving.batch import Batch
     from serving.exchange import Exchange, Head
     from serving.metrics import Histogram
     from serving.models import Entry, Models
@@ -44,6 +46,11 @@ class CsvReply:
         self.seconds = seconds
         self._heads = heads
 
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+        """Answer requests of one row each."""
+        bodies = [b"%b\n" % token for token in batch.tokens[start : start + len(requests)]]
+        deliver_all(requests, self._heads, CSV, bodies)
+
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
         tokens = batch.tokens
@@ -58,6 +65,12 @@ class JsonReply:
     def __init__(self, seconds: Histogram, heads: dict[int, bytes]) -> None:
         self.seconds = seconds
         self._heads = heads
+
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+        """Answer requests of one row each."""
+        form = b'{"predictions":[[%b]]}' if batch.predictions.ndim > 1 else b'{"predictions":[%b]}'
+        bodies = [form % token for token in batch.tokens[start : start + len(requests)]]
+        deliver_all(requests, self._heads, JSON, bodies)
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
@@ -136,16 +149,18 @@ class SageMaker:
             if rows is None or not take_numbers(exchange, reply, rows):
                 take(exchange, reply, careful(exchange.body))
 
-        return run
+        if not reader.numeric or batcher.shadow is not None or not may_be_row(head, batcher.model.width):
+            return run
+        frames = None if content_type is CSV else Frames(entry.model.width, reader.quick_json)
+        return batcher.queue(reply, run, frames).take
 
-    def _reply(self, entry: Entry, content_type: bytes) -> Reply:
+    def _reply(self, entry: Entry, content_type: bytes) -> CsvReply | JsonReply:
         """Return the reply of a model and a format: one, so that what it answers is counted at once."""
-        reply = entry.replies.get(content_type)
-        if reply is None:
+        if content_type not in entry.replies:
             kind = CsvReply if content_type is CSV else JsonReply
             heads = self._heads.usual(content_type, entry.identity)
-            reply = entry.replies[content_type] = kind(entry.metrics.seconds("sagemaker"), heads)
-        return reply
+            entry.replies[content_type] = kind(entry.metrics.seconds("sagemaker"), heads)
+        return cast("CsvReply | JsonReply", entry.replies[content_type])
 
     # The models themselves.
 

@@ -85,26 +85,15 @@ class Server:
     def handle(self, exchange: Exchange) -> None:
         """Have a request answered."""
         self.in_flight += 1
-        if exchange.started > self.look_at and self._is_late(exchange):
+        if exchange.started > self.look_at and self.is_late(exchange):
             return
         if self._handler is not None:
             self._handler.handle(exchange)
 
-    def handle_known(self, exchange: Exchange, head: Head) -> None:
-        """Have a request answered, whose head most likely has its plan."""
-        self.in_flight += 1
-        if exchange.started > self.look_at and self._is_late(exchange):
-            return
-        plan, handler = head.plan, self._handler
-        if handler is None:
-            return
-        if plan is None:
-            handler.handle(exchange)
-            return
-        try:
-            plan(exchange)
-        except Exception as error:  # noqa: BLE001  a defect must cost one request, not the process
-            handler.failed(exchange, error)
+    def failed(self, exchange: Exchange, error: Exception) -> None:
+        """Answer a request whose plan raised this."""
+        if self._handler is not None:
+            self._handler.failed(exchange, error)
 
     def forget_heads(self) -> None:
         """Forget what was worked out for the heads of requests: the models have changed."""
@@ -152,7 +141,7 @@ class Server:
         full = len(self.connections) - self.surplus >= self.settings.max_connections
         return limits.Surplus(self) if full else Connection(self)
 
-    def _is_late(self, exchange: Exchange) -> bool:
+    def is_late(self, exchange: Exchange) -> bool:
         """Turn a request away that lay unread for too long; who watches the server is always answered."""
         waited, limit = limits.waited(exchange), self.settings.max_queue_seconds
         if waited <= limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import unquote
 
 import orjson
@@ -12,20 +12,25 @@ import orjson
 from serving import inference, tensors
 from serving.batch import FULL
 from serving.errors import RequestError
+from serving.exchange import deliver_all
 from serving.inference import OUTPUT, Inference
 from serving.large import LARGE, Large
 from serving.responses import JSON, RETRY
 from serving.routes import GET, POST, Route, at_once
+from serving.texts import Frames, may_be_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from serving.batch import Batch, Reply
     from serving.exchange import Exchange, Head
+    from serving.formats import Row
     from serving.metrics import Histogram
     from serving.models import Entry, Models
     from serving.routes import Plan
     from serving.server import Server
+
+_AnyReply = TypeVar("_AnyReply", bound="Reply")
 
 _MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
 _HEADER_LENGTH: Final = b"inference-header-content-length"
@@ -43,6 +48,13 @@ class JsonReply:
         self.seconds = seconds
         self._heads = heads
         self._before = before + b'"outputs":[{"name":"%b","datatype":"FP32","shape":[' % OUTPUT.encode()
+
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+        """Answer requests of one row each."""
+        shape = b",".join([b"1", *(b"%d" % size for size in batch.predictions.shape[1:])])
+        before = self._before + shape + b'],"data":['
+        bodies = [before + token + b"]}]}" for token in batch.tokens[start : start + len(requests)]]
+        deliver_all(requests, self._heads, JSON, bodies)
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
@@ -119,7 +131,7 @@ class V2:
         if length is not None and not (length.isdigit() and len(length) < 20):
             raise RequestError(400, "Inference-Header-Content-Length: want a number")
         infer = Infer(self._find(head, name, version), self._server, self._large)
-        return infer.json if length is None else partial(infer.binary, int(length))
+        return infer.plan(head) if length is None else partial(infer.binary, int(length))
 
     def _plan_model(self, name: str, version: str | None, head: Head) -> Plan:
         text = orjson.dumps(inference.described(self._find(head, name, version)))
@@ -166,6 +178,21 @@ class Infer:
         self._usual = self._shared("v2", lambda: JsonReply(self._seconds, self._heads, self._before))
         self._usual_binary = self._shared("v2 binary", lambda: BinaryReply(self._seconds, self._before))
 
+    def plan(self, head: Head) -> Plan:
+        """Plan to answer requests that are JSON and nothing else."""
+        if not self._most or self._batcher.shadow is not None or not may_be_row(head, self._width):
+            return self.json
+        return self._batcher.queue(self._usual, self.json, Frames(self._width, self._only_rows)).take
+
+    def _only_rows(self, body: bytes) -> Sequence[Row] | None:
+        """Return the rows of a request that brings nothing else, or None."""
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        rows = tensors.quick_rows(document, self._width, self._most)
+        return rows if rows is not None and len(document) == 1 else None
+
     def json(self, exchange: Exchange) -> None:
         """Answer a request that is JSON and nothing else."""
         document = self._parse(exchange.body)
@@ -208,11 +235,11 @@ class Infer:
             return BinaryReply(self._seconds, before)
         return JsonReply(self._seconds, self._heads, before)
 
-    def _shared(self, key: str, make: Callable[[], Reply]) -> Reply:
+    def _shared(self, key: str, make: Callable[[], _AnyReply]) -> _AnyReply:
         replies = self._entry.replies
         if key not in replies:
             replies[key] = make()
-        return replies[key]
+        return cast("_AnyReply", replies[key])
 
 
 def _show_server(exchange: Exchange) -> None:
