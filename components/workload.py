@@ -11,6 +11,7 @@ from components import names, teardown
 from components import settings as s
 from components.base import PlatformComponent
 from components.entrance import READINESS_GATE, Door, Entrance, EntranceArgs
+from components.quantities import cpu_milli
 
 SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """No image and no model is there at the first `up`: the pods come when they can."""
@@ -229,7 +230,12 @@ def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
     """The server's variables, and OpenTelemetry's own for whatever in the image traces."""
     settings = args.settings
     drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
-    variables = {"SERVING_PORT": str(names.PORT), "SERVING_DRAIN_SECONDS": str(max(1, drain))}
+    variables = {
+        "SERVING_PORT": str(names.PORT),
+        # Said, not found out: where no control group holds the limit, a whole machine would be counted.
+        "SERVING_WORKERS": str(max(1, cpu_milli(settings.cpu_limit) // 1000)),
+        "SERVING_DRAIN_SECONDS": str(max(1, drain)),
+    }
     if args.trace_sample_percent > 0:
         variables |= {
             "OTEL_SERVICE_NAME": labels["app.kubernetes.io/name"],

@@ -23,6 +23,8 @@ from serving.model import NoModelError
 from serving.models import Models
 from serving.sagemaker import SageMaker
 from serving.server import Server
+from serving.supervisor import Supervisor, workers
+from serving.team import Seat, Team
 from serving.tls import Certificate
 from serving.v2 import V2
 
@@ -39,25 +41,38 @@ def main() -> int:
     log.configure(chosen.log_level)
     for variable in settings.unknown_variables(os.environ):
         log.warning("unknown setting", variable=variable)
-    return uvloop.run(_serve(chosen, certificate))
+    count = workers(chosen)
+    if count == 1:
+        return uvloop.run(_serve(chosen, certificate))
+    return Supervisor(chosen, count, lambda seat: uvloop.run(_serve(chosen, certificate, seat))).run()
 
 
-async def _serve(chosen: settings.Settings, certificate: Certificate | None) -> int:
+async def _serve(chosen: settings.Settings, certificate: Certificate | None, seat: Seat | None = None) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_exception)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
     server = Server(chosen, Metrics(), certificate)
     models = Models(chosen, server.metrics)
     app = App(server, models, [SageMaker(models, chosen, server.heads), V2(models, server)])
+    loading = None
+    if seat is not None:
+        app.join(Team(seat, app.render_metrics))
+        if seat.again:
+            # The others serve meanwhile: nobody need meet a worker that is not ready.
+            loading = asyncio.create_task(_load(chosen, models))
+            await loading
+            if models.unready is not None:
+                return 1
     try:
-        port = await server.start(app)
+        port = await server.start(app, None if seat is None else seat.port)
     except OSError as error:
         log.error("cannot listen", host=chosen.host, port=chosen.port, reason=str(error))
         return 1
     log.info("started", host=chosen.host, port=port, pid=os.getpid())
-    loading = asyncio.create_task(_load(chosen, models))
+    loading = loading or asyncio.create_task(_load(chosen, models))
     await stop.wait()
     server.begin_drain()
     await server.drain()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serving.models import Models
     from serving.routes import Routes
     from serving.server import Server
+    from serving.team import Team
 
 _PONG: Final = orjson.dumps({"status": "ready"})
 
@@ -32,7 +33,14 @@ class App:
         self._server = server
         self._models = models
         self._protocols = protocols
+        self._team: Team | None = None
         models.changed = server.forget_heads
+
+    def join(self, team: Team) -> None:
+        """Be one of several workers: ready together, counted together."""
+        self._team = team
+        self._models.told = team.set_ready
+        self._models.others_unready = team.unready
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a request, now or with its batch."""
@@ -82,7 +90,7 @@ class App:
         if text == "/ping":
             return Route("ping", {GET: self._plan_ping})
         if text == "/metrics":
-            return Route("metrics", {GET: at_once(self._render_metrics)})
+            return Route("metrics", {GET: at_once(self._show_metrics)})
         for protocol in self._protocols:
             route = protocol.route(text)
             if route is not None:
@@ -98,14 +106,19 @@ class App:
     def _ping(self, exchange: Exchange) -> None:
         if self._server.draining:
             raise RequestError(503, "draining", headers=RETRY)
-        self._models.check()
+        self._models.check_everywhere()
         exchange.respond(200, JSON, _PONG)
 
-    def _render_metrics(self, exchange: Exchange) -> None:
+    def render_metrics(self, own: int) -> bytes:
+        """Return what this worker counts; `own` of the requests in flight are those that ask for it."""
         server = self._server
         ready = self._models.unready is None and not server.draining
-        # This request is itself in flight.
-        text = server.metrics.render(
-            in_flight=server.in_flight - 1, connections=len(server.connections), ready=ready
+        return server.metrics.render(
+            in_flight=server.in_flight - own, connections=len(server.connections), ready=ready
         )
-        exchange.respond(200, METRICS, text)
+
+    def _show_metrics(self, exchange: Exchange) -> None:
+        if self._team is None:
+            exchange.respond(200, METRICS, self.render_metrics(1))
+        else:
+            self._team.collect(lambda text: exchange.respond(200, METRICS, text))

@@ -12,12 +12,17 @@ _logger = logging.getLogger("serving")
 class _JsonLines(logging.Formatter):
     """Formats a record as one line: time, level, event, and whatever the event carries."""
 
+    def __init__(self, always: dict[str, object]) -> None:
+        super().__init__()
+        self._always = always
+
     def format(self, record: logging.LogRecord) -> str:
         seconds, milliseconds = divmod(int(record.created * 1000), 1000)
         line: dict[str, Any] = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
+            **self._always,
         }
         line.update(getattr(record, "detail", {}))
         if record.exc_info:
@@ -25,10 +30,13 @@ class _JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure(level: str) -> None:
-    """Send everything, other libraries' records included, to standard error as JSON lines."""
+def configure(level: str, **always: object) -> None:
+    """Send everything, other libraries' records included, to standard error as JSON lines.
+
+    `always` is what every line says besides.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(_JsonLines(always))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
 

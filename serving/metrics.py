@@ -108,6 +108,7 @@ class Metrics:
         for name, kind, text, value in (
             ("trainserve_requests_in_flight", "gauge", "Requests read and not yet answered.", in_flight),
             ("trainserve_connections", "gauge", "Open connections.", connections),
+            ("trainserve_workers", "gauge", "Processes that serve.", 1),
             ("trainserve_ready", "gauge", "1 when the golden predictions were reproduced.", int(ready)),
             ("process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes(usage.ru_maxrss)),
             ("process_cpu_seconds_total", "counter", "Processor time used.", cpu),

@@ -43,12 +43,15 @@ class Models:
 
     `changed` is called after a model has come or gone: what was worked out from the names is then void.
     Each of `watches` is asked for an observer of every model that comes into service.
-    `unready` is why the server is not ready, or None.
+    `unready` is why this worker is not ready, or None; `told` is called with whether it is, and
+    `others_unready` returns why the others are not.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, watches: Sequence[Watch] = ()) -> None:
         self.entries: dict[str, Entry] = {}
         self.changed: Callable[[], None] = lambda: None
+        self.told: Callable[[bool], None] = lambda _: None
+        self.others_unready: Callable[[], str | None] = lambda: None
         self.unready: str | None = "the model is being loaded"
         self._settings = settings
         self._metrics = metrics
@@ -69,6 +72,16 @@ class Models:
         """Raise `RequestError` (503) unless the models that were asked for at start are there."""
         if self.unready is not None:
             raise RequestError(503, self.unready, headers=responses.RETRY)
+
+    def check_everywhere(self) -> None:
+        """Raise `RequestError` (503) unless these models, and those of the other workers, are there.
+
+        A request may reach any worker, so the server is ready only when all are.
+        """
+        self.check()
+        reason = self.others_unready()
+        if reason is not None:
+            raise RequestError(503, reason, headers=responses.RETRY)
 
     def default(self) -> Entry | None:
         """Return the model of requests that name none, or None if `draw` chooses; raises `RequestError`."""
@@ -132,6 +145,7 @@ class Models:
     def set_ready(self, unready: str | None = None) -> None:
         """Be ready, or not for this reason."""
         self.unready = unready
+        self.told(unready is None)
         self.changed()
 
     def unload(self, name: str) -> Entry:

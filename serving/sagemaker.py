@@ -84,9 +84,7 @@ class SageMaker:
         self._models = models
         self._heads = heads
         self._root = settings.models_dir
-        self._writable = (
-            settings.models_dir is not None if settings.models_api is None else settings.models_api
-        )
+        self._writable = settings.changes_models
         self._large = Large()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -211,7 +209,8 @@ class SageMaker:
 
     def _check_writable(self) -> None:
         if not self._writable:
-            raise RequestError(403, "to load and unload models by request needs SERVING_MODELS_API=on")
+            reason = "to load and unload models by request needs SERVING_MODELS_API=on and SERVING_WORKERS=1"
+            raise RequestError(403, reason)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

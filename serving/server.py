@@ -63,14 +63,18 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._handler: Handler | None = None
 
-    async def start(self, handler: Handler) -> int:
-        """Listen, and hand requests to `handler`; return the port; raises `OSError`."""
+    async def start(self, handler: Handler, shared_port: int | None = None) -> int:
+        """Listen, and hand requests to `handler`; return the port; raises `OSError`.
+
+        `shared_port` is that of several workers.
+        """
         loop = asyncio.get_running_loop()
         self.attach(handler)
         self._listener = await loop.create_server(
             self._accept,
             self.settings.host,
-            self.settings.port,
+            self.settings.port if shared_port is None else shared_port,
+            reuse_port=shared_port is not None,
             backlog=2048,
             ssl=None if self.certificate is None else self.certificate.context,
             ssl_handshake_timeout=None if self.certificate is None else HANDSHAKE_SECONDS,

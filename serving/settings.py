@@ -31,9 +31,10 @@ class Settings:
 
     host: str = "0.0.0.0"  # noqa: S104  a pod's port is reached from outside the pod
     port: int = 8080
+    workers: int | None = None  # processes on that port; None: one for each whole processor
     model_dir: Path = Path("/opt/ml/model")  # one bundle
     models_dir: Path | None = None  # instead: each directory in it a bundle, called by the directory's name
-    models_api: bool | None = None  # models may be loaded and unloaded by request; None: with models_dir
+    models_api: bool | None = None  # models are loaded by request; None: with models_dir and one worker
     preload: bool = True  # load what models_dir holds at start
     max_models: int = 100
     default_model: str = ""  # of requests that name no model; empty: the only one there is
@@ -61,6 +62,10 @@ class Settings:
             )
         if self.predictor not in PREDICTORS:
             raise SettingsError(f"{PREFIX}PREDICTOR: want one of {', '.join(PREDICTORS)}")
+        if self.models_api and self.workers not in {None, 1}:
+            raise SettingsError(
+                f"{PREFIX}MODELS_API: needs {PREFIX}WORKERS=1: such a request reaches one worker only"
+            )
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
         if self.split and self.default_model:
@@ -73,6 +78,13 @@ class Settings:
         for variable in ("split", "shadow", "default_model"):
             if getattr(self, variable) and self.models_dir is None:
                 raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
+
+    @property
+    def changes_models(self) -> bool:
+        """Whether models may be loaded and unloaded by request."""
+        if self.models_api is not None:
+            return self.models_api
+        return self.models_dir is not None and self.workers in {None, 1}
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -148,6 +160,7 @@ def _split(variable: str, text: str) -> tuple[tuple[str, float], ...]:
 _READERS: Mapping[str, Callable[[str, str], object]] = {
     "host": _text,
     "port": _integer(0, 65535),
+    "workers": _integer(1, 256),
     "model_dir": lambda variable, text: Path(_text(variable, text)),
     "models_dir": lambda variable, text: Path(_text(variable, text)),
     "models_api": _flag,

@@ -153,7 +153,7 @@ class V2:
     def _check(self) -> None:
         if self._server.draining:
             raise RequestError(503, "draining", headers=RETRY)
-        self._models.check()
+        self._models.check_everywhere()
 
     def _index(self, exchange: Exchange) -> None:
         entries = self._models.entries.values()

@@ -124,6 +124,7 @@ class Served:
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "training"))),
             "SERVING_HOST": "127.0.0.1",
             "SERVING_PORT": "0",
+            "SERVING_WORKERS": "1",
             "SERVING_MODEL_DIR": str(model_dir),
             "SERVING_SETTLE_SECONDS": "0.1",
             **{f"SERVING_{name.upper()}": str(value) for name, value in settings.items()},
@@ -135,11 +136,20 @@ class Served:
         started = self.wait_for("started")
         self.port: int = started["port"]
 
-    def events(self) -> list[dict[str, Any]]:
-        """What the server has logged; every line must be JSON."""
-        return [
-            json.loads(line) for line in self.log_path.read_text(encoding="utf-8").splitlines(keepends=False)
-        ]
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """What the server has logged, or what of these names; every line must be JSON."""
+        lines = self.log_path.read_text(encoding="utf-8").splitlines(keepends=False)
+        return [event for event in map(json.loads, lines) if not names or event["event"] in names]
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        """Wait until /ping says so."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with Client(self.port) as client:
+                if client.ask("GET", "/ping").status == 200:
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"not ready: {self.log_path.read_text(encoding='utf-8')}")
 
     def wait_for(self, *names: str, seconds: float = 30) -> dict[str, Any]:
         """Wait until one of these events is logged."""
