@@ -17,6 +17,7 @@ import uvloop
 from bundle.format import BundleError
 from serving import log, settings, tls
 from serving.app import App
+from serving.endpoints import Endpoints
 from serving.errors import RequestError
 from serving.metrics import Metrics
 from serving.model import NoModelError
@@ -56,7 +57,8 @@ async def _serve(chosen: settings.Settings, certificate: Certificate | None, sea
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
     server = Server(chosen, Metrics(), certificate)
     models = Models(chosen, server.metrics)
-    app = App(server, models, [SageMaker(models, chosen, server.heads), V2(models, server)])
+    sagemaker = SageMaker(models, chosen, server.heads)
+    app = App(server, models, [sagemaker, Endpoints(models, sagemaker), V2(models, server)])
     loading = None
     if seat is not None:
         app.join(Team(seat, app.render_metrics))

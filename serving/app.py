@@ -95,7 +95,9 @@ class App:
             route = protocol.route(text)
             if route is not None:
                 return route
-        raise RequestError(404, "no such path; there are /ping, /invocations, /models, /v2 and /metrics")
+        raise RequestError(
+            404, "no such path; there are /ping, /invocations, /models, /endpoints, /v2 and /metrics"
+        )
 
     def _plan_ping(self, head: Head) -> Plan:
         with contextlib.suppress(RequestError):

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import orjson
 
 from bundle.format import BundleError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+BOOSTERS: Final = ("gbtree", "dart")
+"""What is served; `gblinear` has no prediction in place, and nothing here trains it."""
 
 _NAMES: Final = {"win32": "xgboost.dll", "darwin": "libxgboost.dylib"}
 _CONFIG: Final = (
@@ -84,7 +88,7 @@ class Booster:
         self.width = width.value
         self.rounds = rounds.value
         self.iterations = rounds.value if best is None else min(int(best) + 1, rounds.value)
-        # 0: all of them. Boosters that have no trees take nothing else.
+        # 0: all of them.
         self._config = _CONFIG % (self.iterations if self.iterations < self.rounds else 0)
 
     def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -134,6 +138,9 @@ def load(path: Path, width: int) -> Booster:
         booster = Booster(path)
     except XGBoostError as error:
         raise BundleError(f"{path.name}: cannot be loaded: {error}") from error
+    kind = orjson.loads(booster.config())["learner"]["gradient_booster"]["name"]
+    if kind not in BOOSTERS:
+        raise BundleError(f"{path.name}: the booster is {kind}; want {' or '.join(BOOSTERS)}")
     if booster.width != width:
         raise BundleError(f"{path.name}: has {booster.width} features, but bundle.json has {width}")
     return booster

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from serving import framing, log
+from serving import endpoints, framing, log
 from serving.errors import RequestError
 from serving.exchange import Exchange, Head, KeptExchange
 from serving.responses import CONTINUE
@@ -30,8 +30,7 @@ KEPT_HEADERS: Final = frozenset(
         b"host",
         b"inference-header-content-length",
         b"transfer-encoding",
-        b"x-amzn-sagemaker-target-model",
-        b"x-model",
+        *endpoints.HEADERS,
     )
 )
 """The headers that anything here looks at; in lower case."""

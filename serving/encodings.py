@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from serving.exchange import Exchange, Head
     from serving.routes import Plan
 
+# Members of a gzip body. Behind each the rest of the body is copied.
+_MOST_MEMBERS: Final = 64
+
 # zlib's parameter for the container: gzip, and zlib, which HTTP calls deflate.
 _CONTAINERS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
@@ -38,7 +41,9 @@ def inflate(body: bytes, container: int, limit: int) -> bytes:
     """Return the inflated body; raises `RequestError` when it is malformed or larger than `limit`."""
     parts: list[bytes] = []
     room = limit
-    while body:
+    for _ in range(_MOST_MEMBERS):
+        if not body:
+            return b"".join(parts)
         stream = zlib.decompressobj(container)
         try:
             part = stream.decompress(body, room + 1)
@@ -51,4 +56,4 @@ def inflate(body: bytes, container: int, limit: int) -> bytes:
         parts.append(part)
         room -= len(part)
         body = stream.unused_data  # gzip may have several members
-    return b"".join(parts)
+    raise RequestError(400, f"Content-Encoding: the body has more than {_MOST_MEMBERS - 1} members")

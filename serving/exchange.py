@@ -23,7 +23,17 @@ class Head:
     they are counted, and `identity`, the header lines that name the model.
     """
 
-    __slots__ = ("headers", "identity", "keep_alive", "length", "method", "plan", "route", "target")
+    __slots__ = (
+        "headers",
+        "identity",
+        "keep_alive",
+        "length",
+        "method",
+        "plan",
+        "route",
+        "target",
+        "translate",
+    )
 
     def __init__(
         self, method: bytes, target: bytes, headers: dict[bytes, bytes], *, keep_alive: bool, length: int = 0
@@ -36,6 +46,7 @@ class Head:
         self.route = "none"
         self.identity = b""
         self.plan: Callable[[Exchange], None] | None = None
+        self.translate: Callable[[RequestError], RequestError] | None = None
 
 
 class Exchange:
@@ -98,6 +109,8 @@ class Exchange:
         """Answer with the reason of a refusal."""
         if isinstance(error, TurnedAwayError):
             self.connection.server.metrics.turned_away[error.cause] += 1
+        if self.head.translate is not None:
+            error = self.head.translate(error)
         self.respond(error.status, JSON, error.body(), error.headers)
 
 

@@ -8,25 +8,30 @@ from serving.errors import RequestError
 
 _RECORDS: Final = "dataframe_records"
 _SPLIT: Final = "dataframe_split"
+_INPUTS: Final = "inputs"
 _SPLIT_MEMBERS: Final = frozenset(("index", "columns", "data"))
 
 
 def instances(document: object) -> object:
-    """Return the rows of a data frame, or the document itself if it has none; raises `RequestError`.
+    """Return the rows of a data frame or of `inputs`, or the document itself; raises `RequestError`.
 
     Rows with column names become objects, so that columns may come in any order.
     """
     if not isinstance(document, dict):
         return document
     members = cast("dict[str, object]", document)
-    name = _SPLIT if _SPLIT in members else _RECORDS
-    if name not in members:
+    name = next((name for name in (_SPLIT, _RECORDS, _INPUTS) if name in members), "")
+    if not name:
         return cast("object", document)
     for other in members:
         # Parameters of the prediction: MLflow's clients may send them empty, and these models have none.
         if other != name and not (other == "params" and not members[other]):
             raise RequestError(400, f"unknown field {other!r:.80} beside {name!r}")
-    rows = _split(members[name]) if name == _SPLIT else members[name]
+    rows = members[name]
+    if name == _SPLIT:
+        rows = _split(rows)
+    elif name == _INPUTS and isinstance(rows, dict):
+        rows = _columns(cast("dict[str, object]", rows))
     if not isinstance(rows, list):
         raise RequestError(400, f"{name}: want an array of rows")
     if not rows:
@@ -58,3 +63,20 @@ def _split(frame: object) -> object:
             raise RequestError(400, f"want {len(names)} values, got {len(values)}", row=number)
         rows.append(dict(zip(names, values, strict=True)))
     return rows
+
+
+def _columns(columns: dict[str, object]) -> list[object]:
+    """Return the rows of arrays of values, or of arrays of one value each, by the name of their column."""
+    found: dict[str, list[object]] = {}
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise RequestError(400, f"{_INPUTS}: want an array of values", column=name[:80])
+        items = cast("list[Any]", values)
+        if items and all(type(value) is list and len(value) == 1 for value in items):
+            items = [value[0] for value in items]
+        found[name] = items
+        if len(items) != len(next(iter(found.values()))):
+            raise RequestError(
+                400, f"{_INPUTS}: the columns have different numbers of rows", column=name[:80]
+            )
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]

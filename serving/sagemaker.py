@@ -24,9 +24,9 @@ from serving.settings import MODEL_NAME
 from serving.texts import Frames, may_be_row
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from serving.batch import Batch
+    from serving.batch import Batch, RowReply
     from serving.exchange import Exchange, Head
     from serving.metrics import Histogram
     from serving.models import Entry, Models
@@ -83,8 +83,8 @@ class SageMaker:
     def __init__(self, models: Models, settings: Settings, heads: Heads) -> None:
         self._models = models
         self._heads = heads
-        self._root = settings.models_dir
-        self._writable = settings.changes_models
+        # From where models may be loaded by request, if at all.
+        self._root = settings.models_dir if settings.changes_models else None
         self._large = Large()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -109,7 +109,7 @@ class SageMaker:
         entry = self._models.default() if name is None else self._models.get(name.decode("latin-1"))
         if entry is not None:
             return self._invoke(head, entry)
-        plans = {name: self._plan(head, entry) for name, entry in self._models.entries.items()}
+        plans = {name: self.plan(head, entry) for name, entry in self._models.entries.items()}
         draw = self._models.draw
 
         def run(exchange: Exchange) -> None:
@@ -124,14 +124,19 @@ class SageMaker:
 
     def _invoke(self, head: Head, entry: Entry) -> Plan:
         head.identity = entry.identity
-        return self._plan(head, entry)
+        return self.plan(head, entry)
 
-    def _plan(self, head: Head, entry: Entry) -> Plan:
-        """Plan to answer the requests with this head from one model; raises `RequestError`."""
+    def plan(
+        self, head: Head, entry: Entry, replies: Callable[[Entry, bytes], RowReply] | None = None
+    ) -> Plan:
+        """Plan to answer the requests with this head from one model; raises `RequestError`.
+
+        `replies` gives the reply of a model and a content type, if it is to be another than usual.
+        """
         headers = head.headers
         content_type = request_type(headers.get(b"content-type", b""))
         wanted = choose_answer(content_type, headers.get(b"accept", b""))
-        reply = self._reply(entry, wanted)
+        reply = (replies or self._reply)(entry, wanted)
         batcher, reader = entry.batcher, entry.model.reader
         quick, careful = (
             (reader.quick_csv, reader.csv) if content_type is CSV else (reader.quick_json, reader.json)
@@ -182,16 +187,13 @@ class SageMaker:
         exchange.respond(200, JSON, orjson.dumps(_described(self._models.get(name))))
 
     def _unload(self, name: str, exchange: Exchange) -> None:
-        self._check_writable()
+        self._writable()
         exchange.respond(200, JSON, orjson.dumps(_described(self._models.unload(name))))
 
     def _load(self, exchange: Exchange) -> None:
-        self._check_writable()
+        root = self._writable()
         name, url = _wanted(exchange.body)
-        directory = Path(url)
-        if self._root is not None and not directory.resolve().is_relative_to(self._root.resolve()):
-            raise RequestError(400, f"url: want a directory in {self._root}")
-        self._start(self._load_later(exchange, name, directory, url))
+        self._start(self._load_later(exchange, name, _within(root, url), url))
 
     async def _load_later(self, exchange: Exchange, name: str, directory: Path, url: str) -> None:
         try:
@@ -207,15 +209,30 @@ class SageMaker:
             log.error("internal error", error, route="models")
             exchange.fail(RequestError(500, "internal error"))
 
-    def _check_writable(self) -> None:
-        if not self._writable:
+    def _writable(self) -> Path:
+        if self._root is None:
             reason = "to load and unload models by request needs SERVING_MODELS_API=on and SERVING_WORKERS=1"
             raise RequestError(403, reason)
+        return self._root
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _within(root: Path, url: str) -> Path:
+    """Return the directory that is meant, links followed; raises `RequestError` unless it is in the root."""
+    try:
+        directory = Path(url).resolve()
+        there = directory.is_dir()
+    except (OSError, RuntimeError):  # too long a path, or links that go in circles
+        directory, there = root, False
+    if not directory.is_relative_to(root.resolve()):
+        raise RequestError(400, "url: want a directory in that of the models, SERVING_MODELS_DIR")
+    if not there:
+        raise RequestError(404, "url: there is no such directory")
+    return directory
 
 
 def _described(entry: Entry) -> dict[str, str]:

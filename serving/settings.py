@@ -75,7 +75,7 @@ class Settings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             missing = "CERT" if self.tls_cert_file is None else "KEY"
             raise SettingsError(f"{PREFIX}TLS_{missing}_FILE: is missing; certificate and key go together")
-        for variable in ("split", "shadow", "default_model"):
+        for variable in ("split", "shadow", "default_model", "models_api"):
             if getattr(self, variable) and self.models_dir is None:
                 raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
 

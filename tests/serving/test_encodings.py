@@ -85,3 +85,8 @@ def test_the_limit_is_of_all_members() -> None:
     assert inflate(members, 31, 15) == b"12345" * 3
     with pytest.raises(RequestError, match="larger than 14 bytes"):
         inflate(members, 31, 14)
+
+
+def test_very_many_members_cost_little() -> None:
+    with pytest.raises(RequestError, match="more than 63 members"):
+        inflate(gzip.compress(b"") * 200_000, 31, LIMIT)

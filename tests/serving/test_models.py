@@ -104,9 +104,19 @@ def test_models_come_and_go(serve: Callable[..., Served], root: Path, tmp_path: 
         assert client.ask("DELETE", "/models/champion").status == 404
         assert invoke(client).headers["x-model-version"] == "v2"
         assert 'model="champion"' not in client.ask("GET", "/metrics").body.decode()
+        (own / "link").symlink_to(root / "mixed")
+        (own / "circle").symlink_to(own / "circle")
+        (own / "empty").mkdir()
         for document, status in (
             ({"model_name": "none", "url": str(own / "none")}, 404),
             ({"model_name": "above", "url": str(own / ".." / "later")}, 400),
+            ({"model_name": "link", "url": str(own / "link")}, 400),
+            ({"model_name": "circle", "url": str(own / "circle")}, 404),
+            ({"model_name": "long", "url": str(own / ("x" * 5000))}, 404),
+            ({"model_name": "empty", "url": str(own / "empty")}, 404),
+            ({"model_name": "file", "url": str(own / "later" / "model.ubj")}, 404),
+            ({"model_name": "outside", "url": "/etc/passwd"}, 400),
+            ({"model_name": "nul", "url": str(own / "later") + "\0"}, 400),
             ({"model_name": "../x", "url": str(own / "later")}, 400),
             ({"model_name": "x"}, 400),
             ([], 400),
@@ -186,6 +196,7 @@ def test_a_model_that_is_not_there_is_not_ready(serve: Callable[..., Served], ro
         ({"SPLIT": "a=1,b=1", "SHADOW": "b"}, "already answers"),
         ({"SHADOW_FRACTION": "2"}, "from 0.0 to 1.0"),
         ({"MODELS_API": "yes"}, "on or off"),
+        ({"MODELS_API": "on", "MODELS_DIR": ""}, "MODELS_DIR: is empty"),
     ],
 )
 def test_settings_that_contradict(variables: dict[str, str], reason: str) -> None:
@@ -197,5 +208,6 @@ def test_settings_that_contradict(variables: dict[str, str], reason: str) -> Non
 def test_sagemaker_says_that_there_are_several_models() -> None:
     chosen = settings.from_environment({"SAGEMAKER_MULTI_MODEL": "true"})
     assert (chosen.models_dir, chosen.models_api, chosen.preload) == (Path("/opt/ml/models"), True, False)
-    with pytest.raises(settings.SettingsError, match="needs SERVING_MODELS_DIR"):
-        settings.from_environment({"SERVING_SHADOW": "a"})
+    for name, value in (("SHADOW", "a"), ("MODELS_API", "on")):
+        with pytest.raises(settings.SettingsError, match=f"SERVING_{name}: needs SERVING_MODELS_DIR"):
+            settings.from_environment({f"SERVING_{name}": value})

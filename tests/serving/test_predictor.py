@@ -121,28 +121,29 @@ def test_random_models(
     ("kind", "reason"),
     [
         ({"booster": "dart"}, "the booster is dart"),
-        ({"booster": "gblinear", "max_depth": None}, "the booster is gblinear"),
         ({"objective": "binary:hinge"}, "the objective is binary:hinge"),
         ({"num_parallel_tree": 3}, "random forest"),
     ],
 )
 def test_other_kinds_are_xgboosts(tmp_path: Path, kind: dict[str, Any], reason: str) -> None:
     path = tmp_path / "model.ubj"
-    if kind.get("booster") == "gblinear":
-        rng = np.random.default_rng(0)
-        data = xgboost.DMatrix(rng.normal(size=(50, WIDTH)), rng.normal(size=50))
-        model = xgboost.train({"booster": "gblinear", "nthread": 1}, data, 3)
-        model.save_model(path)
-    else:
-        model = train(path, **kind)
+    model = train(path, **kind)
     chosen = predictor.choose(path, WIDTH)
     assert chosen.name == "xgboost"
     assert reason in chosen.reason
     rows = rows_for(model)
-    if kind.get("booster") != "gblinear":  # which takes no missing values
-        assert np.array_equal(chosen.predict(rows), model.inplace_predict(rows))
+    assert np.array_equal(chosen.predict(rows), model.inplace_predict(rows))
     with pytest.raises(BundleError, match=reason):
         predictor.choose(path, WIDTH, "fast")
+
+
+def test_a_linear_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.ubj"
+    rng = np.random.default_rng(0)
+    data = xgboost.DMatrix(rng.normal(size=(50, WIDTH)), rng.normal(size=50))
+    xgboost.train({"booster": "gblinear", "nthread": 1}, data, 3).save_model(path)
+    with pytest.raises(BundleError, match="the booster is gblinear; want gbtree or dart"):
+        predictor.choose(path, WIDTH)
 
 
 def test_a_difference_of_one_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""MLflow's data frames on /invocations."""
+"""MLflow's data frames and `inputs` on /invocations."""
 
 import json
 from typing import Any
@@ -26,6 +26,9 @@ def test_data_frames(client: Client, plain: Made) -> None:
         {"instances": rows},
         {"dataframe_split": {"data": rows}},
         {"dataframe_split": backwards, "params": {}},
+        {"inputs": rows},
+        {"inputs": {name: [row[at] for row in rows] for at, name in enumerate(NAMES)}},
+        {"inputs": {name: [[row[at]] for row in rows] for at, name in enumerate(NAMES)}, "params": {}},
         {"dataframe_records": [dict(zip(NAMES, row, strict=True)) for row in rows]},
     ):
         answer = post(client, document)
@@ -56,6 +59,15 @@ def test_categories_and_times(mixed_client: Client, mixed: Made) -> None:
         ({"dataframe_split": {"data": [[1, 2, "3"]]}}, "the text '3' where a number is wanted"),
         ({"dataframe_records": {"hour": [1]}}, "dataframe_records: want an array of rows"),
         ({"dataframe_records": [], "instances": []}, "unknown field 'instances' beside 'dataframe_records'"),
+        ({"inputs": {}}, "inputs: there are no rows"),
+        ({"inputs": []}, "inputs: there are no rows"),
+        ({"inputs": 7}, "inputs: want an array of rows"),
+        ({"inputs": {"hour": 7}}, "column 'hour': inputs: want an array of values"),
+        ({"inputs": {"hour": [7], "delay": []}}, "column 'delay': inputs: the columns have different"),
+        ({"inputs": {"hour": [7], "delay": [1]}}, "column 'distance': is absent"),
+        ({"inputs": {"hour": [[7, 8]], "delay": [1], "distance": [2]}}, "is not a number"),
+        ({"inputs": {"x": [7], "hour": [7], "delay": [1], "distance": [2]}}, "unknown field 'x'"),
+        ({"inputs": [[1, 2, 3]], "instances": [[1, 2, 3]]}, "unknown field 'instances' beside 'inputs'"),
         ({"dataframe_records": [[1, 2, 3]], "params": {"a": 1}}, "unknown field 'params'"),
     ],
 )
