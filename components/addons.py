@@ -31,9 +31,13 @@ class Addons:
         *,
         values: Mapping[str, Any] | None = None,
         identity: tuple[str, aws.iam.Role] | None = None,
+        owns: str | None = None,
         after: Sequence[pulumi.Resource] = (),
     ) -> aws.eks.Addon:
-        """One add-on; `identity` is its service account and the role that it takes by Pod Identity."""
+        """One add-on; `identity` is its service account and the role that it takes by Pod Identity.
+
+        One that `owns` something outside the cluster is deleted by itself, before the cluster is.
+        """
         return aws.eks.Addon(
             f"{name}-{label}",
             cluster_name=self.cluster_name,
@@ -43,6 +47,7 @@ class Addons:
             pod_identity_associations=[{"service_account": identity[0], "role_arn": identity[1].arn}]
             if identity
             else None,
+            tags={teardown.OWNS: owns} if owns else None,
             resolve_conflicts_on_create="OVERWRITE",
             resolve_conflicts_on_update="OVERWRITE",
             opts=parent.child(depends_on=[*after, *self.order.before(part)]),
@@ -57,6 +62,12 @@ class NodeAddonsArgs:
     cluster_arn: pulumi.Input[str]
     account_id: pulumi.Input[str]
     kubernetes: str
+    key_arn: pulumi.Input[str]
+    """What volumes are encrypted with."""
+
+    log_groups: Sequence[pulumi.Resource]
+    """Those that Container Insights writes to: there before it, or it makes them itself."""
+
     order: teardown.Order
 
 
@@ -73,13 +84,19 @@ class NodeAddons(PlatformComponent):
         part = teardown.NODE_ADDONS
         metrics = addons.install(self, name, "metrics-server", part, values={"replicas": 2})
         volumes, volume_rights = self._role("volumes", ["service-role/AmazonEBSCSIDriverPolicy"])
+        encrypts = aws.iam.RolePolicy(
+            f"{name}-volumes-key",
+            role=volumes.id,
+            policy=iam.document(*volume_key_statements(args.key_arn)),
+            opts=self.child(),
+        )
         ebs = addons.install(
             self,
             name,
             "aws-ebs-csi-driver",
             part,
             identity=("ebs-csi-controller-sa", volumes),
-            after=volume_rights,
+            after=[*volume_rights, encrypts],
         )
         watcher, watch_rights = self._role(
             "watcher", ["CloudWatchAgentServerPolicy", "AWSXrayWriteOnlyAccess"]
@@ -89,8 +106,11 @@ class NodeAddons(PlatformComponent):
             name,
             "amazon-cloudwatch-observability",
             part,
+            values=watcher_values(),
             identity=("cloudwatch-agent", watcher),
-            after=watch_rights,
+            # Left to the cluster, its agents would write on, and make anew log groups that are gone.
+            owns="log groups",
+            after=[*watch_rights, *args.log_groups],
         )
         args.order.made(part, [metrics, ebs, cloudwatch])
         self.finish()
@@ -112,3 +132,28 @@ class NodeAddons(PlatformComponent):
             for index, policy in enumerate(policies)
         ]
         return role, attached
+
+
+def watcher_values() -> dict[str, Any]:
+    """Container Insights and a way in for traces, but no hand in anybody's pods.
+
+    By default the add-on injects its own tracer into every Service's Python processes, by an init container
+    that Pod Security "restricted" refuses.
+    """
+    return {"manager": {"applicationSignals": {"autoMonitor": {"monitorAllServices": False}}}}
+
+
+def volume_key_statements(key_arn: pulumi.Input[str]) -> list[iam.Statement]:
+    """Volumes encrypted with a key of ours: AWS's own policy of the driver knows no key."""
+    return [
+        iam.use_key("UseKey", key_arn),
+        iam.Statement(
+            sid="MakeVolumes", actions=["kms:GenerateDataKeyWithoutPlaintext"], resources=[key_arn]
+        ),
+        iam.Statement(
+            sid="LendKeyToEc2",
+            actions=["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"],
+            resources=[key_arn],
+            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        ),
+    ]

@@ -31,6 +31,9 @@ class ClusterArgs:
     intra_subnet_ids: Sequence[pulumi.Input[str]]
     private_subnet_ids: Sequence[pulumi.Input[str]]
     public_access_cidrs: Sequence[str]
+    private_access_cidrs: Sequence[str]
+    """Networks that reach the private endpoint beside the cluster's own members."""
+
     log_types: Sequence[str]
     log_retention_days: int
     admins: Sequence[str]
@@ -54,6 +57,7 @@ class Cluster(PlatformComponent):
     oidc_issuer: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
     provider: k8s.Provider
+    fargate_role_id: pulumi.Output[str]
     release_access: list[pulumi.Resource]
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -80,11 +84,12 @@ class Cluster(PlatformComponent):
         self.release_access = self._release_access(cluster)
         self._fargate()
         self._core_addons()
+        ways_in = self._private_access(cluster)
         self.provider = k8s.Provider(
             f"{name}-objects",
             kubeconfig=cluster.kubeconfig_json,
             enable_server_side_apply=True,
-            opts=self.child(depends_on=[cluster]),
+            opts=self.child(depends_on=[cluster, *ways_in]),
         )
         self.finish("cluster_name", "arn", "security_group_id")
 
@@ -135,7 +140,7 @@ class Cluster(PlatformComponent):
         args = self._args
         role = aws.iam.Role(
             f"{self._name}-fargate",
-            assume_role_policy=iam.assume_role("eks-fargate-pods", args.account_id),
+            assume_role_policy=iam.assume_by_fargate(args.account_id, args.region, args.cluster_name),
             opts=self.child(),
         )
         policy = aws.iam.RolePolicyAttachment(
@@ -154,6 +159,7 @@ class Cluster(PlatformComponent):
             opts=self.child(depends_on=[policy, *args.order.before(teardown.FARGATE)]),
         )
         args.order.made(teardown.FARGATE, [policy, profile])
+        self.fargate_role_id = role.id
 
     def _core_addons(self) -> None:
         """What every node needs from its first second, and the cluster's DNS, on Fargate."""
@@ -191,6 +197,22 @@ class Cluster(PlatformComponent):
             opts=self.child(),
         )
         return [entry, way_in]
+
+    def _private_access(self, cluster: eks.Cluster) -> list[pulumi.Resource]:
+        """The API's security group lets in its members only: others in reach are named here."""
+        return [
+            aws.vpc.SecurityGroupIngressRule(
+                f"{self._name}-from-network-{index}",
+                security_group_id=cluster.cluster_security_group_id,
+                cidr_ipv4=network,
+                description="A network that runs this program, or kubectl, to the cluster's API",
+                ip_protocol="tcp",
+                from_port=443,
+                to_port=443,
+                opts=self.child(),
+            )
+            for index, network in enumerate(self._args.private_access_cidrs)
+        ]
 
     def _people(self, cluster: eks.Cluster) -> None:
         """Administrators may do everything, developers look at the named namespaces."""

@@ -9,6 +9,7 @@ from components.benchmark import Benchmark, BenchmarkArgs
 from components.cluster import Cluster, ClusterArgs
 from components.cluster_security import Guards, GuardsArgs, PodRights, PodRightsArgs
 from components.entrance import Door
+from components.fargate_logs import FargateLogs, FargateLogsArgs
 from components.layer import Layer, Site
 from components.load_balancer import LoadBalancer, LoadBalancerArgs
 from components.loop_layer import LoopLayer
@@ -24,6 +25,7 @@ class ComputeLayer(Layer):
         super().__init__(site)
         self._loop = loop
         self.cluster = self._make_cluster()
+        self._make_fargate_logs()
         self._make_node_pools()
         self._make_node_addons()
         self._load_balancer = self._make_load_balancer()
@@ -34,6 +36,7 @@ class ComputeLayer(Layer):
 
     def _make_cluster(self) -> Cluster:
         settings, workload = self._stack.settings, self._stack.settings.workload
+        peering = settings.network.peering
         return Cluster(
             f"{self._name}-cluster",
             ClusterArgs(
@@ -45,6 +48,7 @@ class ComputeLayer(Layer):
                 intra_subnet_ids=self._loop.network.intra_subnet_ids,
                 private_subnet_ids=self._loop.network.private_subnet_ids,
                 public_access_cidrs=settings.cluster.public_access_cidrs,
+                private_access_cidrs=[peering.peer_cidr] if peering else [],
                 log_types=settings.cluster.log_types,
                 log_retention_days=settings.environment.log_retention_days,
                 admins=settings.cluster.admins,
@@ -58,6 +62,20 @@ class ComputeLayer(Layer):
                 order=self._order,
             ),
             self.child(),
+        )
+
+    def _make_fargate_logs(self) -> None:
+        FargateLogs(
+            f"{self._name}-fargate-logs",
+            FargateLogsArgs(
+                cluster_name=self.cluster.cluster_name,
+                region=self._stack.region,
+                role_id=self.cluster.fargate_role_id,
+                key_arn=self._loop.storage.key_arn,
+                retention_days=self._stack.settings.environment.log_retention_days,
+                order=self._order,
+            ),
+            self._inside_cluster(),
         )
 
     def _make_node_pools(self) -> None:
@@ -84,6 +102,8 @@ class ComputeLayer(Layer):
                 cluster_arn=self.cluster.arn,
                 account_id=self._account_id,
                 kubernetes=self._stack.settings.cluster.version,
+                key_arn=self._loop.storage.key_arn,
+                log_groups=self._loop.observability.log_groups,
                 order=self._order,
             ),
             self.child(),

@@ -24,6 +24,7 @@ class DashboardFacts:
     queues: Mapping[str, pulumi.Input[str]]
     functions: Mapping[str, pulumi.Input[str]]
     state_machine_arn: pulumi.Input[str]
+    build_project: pulumi.Input[str]
     alarm_arns: Sequence[pulumi.Input[str]]
 
 
@@ -104,6 +105,10 @@ def _graphs(facts: DashboardFacts) -> dict[str, list[list[Any]]]:
         "Releases": [
             ["AWS/States", name, "StateMachineArn", facts.state_machine_arn, {"stat": "Sum", "label": label}]
             for name, label in (("ExecutionsSucceeded", "ended"), ("ExecutionsFailed", "failed"))
+        ],
+        "Builds": [
+            ["AWS/CodeBuild", name, "ProjectName", facts.build_project, {"stat": "Sum", "label": label}]
+            for name, label in (("SucceededBuilds", "built"), ("FailedBuilds", "failed"))
         ],
     }
 

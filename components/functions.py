@@ -39,6 +39,7 @@ class PythonFunction(PlatformComponent):
     TYPE = "trainserve:functions:PythonFunction"
     arn: pulumi.Output[str]
     function_name: pulumi.Output[str]
+    log_group: pulumi.Output[str]
     role_arn: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
@@ -86,6 +87,7 @@ class PythonFunction(PlatformComponent):
             opts=self.child(depends_on=[policy, *args.after]),
         )
         self.arn, self.function_name, self.role_arn = function.arn, function.name, role.arn
+        self.log_group = logs.name
         self.ready = [function, policy]
         self.finish("arn", "function_name", "role_arn")
 

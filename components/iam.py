@@ -62,6 +62,19 @@ def assume_role(service: str, account_id: pulumi.Input[str] | None = None) -> pu
     return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
 
 
+def assume_by_fargate(account_id: pulumi.Input[str], region: str, cluster_name: str) -> pulumi.Output[str]:
+    """The trust policy of the role that starts pods on Fargate, for the profiles of one cluster."""
+    profiles = pulumi.Output.concat(f"arn:aws:eks:{region}:", account_id, f":fargateprofile/{cluster_name}/*")
+    statement = {
+        "Sid": "Assume",
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"Service": "eks-fargate-pods.amazonaws.com"},
+        "Condition": {"ArnLike": {"aws:SourceArn": profiles}},
+    }
+    return pulumi.Output.json_dumps({"Version": VERSION, "Statement": [statement]}, sort_keys=True)
+
+
 def assume_by_pods(account_id: pulumi.Input[str], cluster_arn: pulumi.Input[str]) -> pulumi.Output[str]:
     """The trust policy of a role for EKS Pod Identity: pods of one cluster, on nodes with the agent."""
     statement = {

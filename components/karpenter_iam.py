@@ -147,13 +147,21 @@ def _tag(scope: Scope) -> list[iam.Statement]:
 
 def iam_integration(scope: Scope) -> list[iam.Statement]:
     """Handing the node role to EC2. The instance profile is the program's, so there is none to make."""
+    spot = "role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
     return [
+        # EC2 makes it with its first spot instance, by the right of whoever asks for that.
+        iam.Statement(
+            sid="FirstSpotInstanceOfAnAccount",
+            actions=["iam:CreateServiceLinkedRole"],
+            resources=[pulumi.Output.concat("arn:aws:iam::", scope.account_id, f":{spot}")],
+            conditions={"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}},
+        ),
         iam.Statement(
             sid="PassNodeRole",
             actions=["iam:PassRole"],
             resources=[scope.node_role_arn],
             conditions={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
-        )
+        ),
     ]
 
 

@@ -26,7 +26,7 @@ class LoopLayer(Layer):
         self._make_sagemaker_extras()
         self.retraining = self._make_retraining()
         self.releases = self._make_releases()
-        self._make_observability()
+        self.observability = self._make_observability()
 
     def _make_storage(self) -> Storage:
         settings = self._stack.settings
@@ -184,9 +184,9 @@ class LoopLayer(Layer):
             self.child(),
         )
 
-    def _make_observability(self) -> None:
+    def _make_observability(self) -> Observability:
         settings = self._stack.settings
-        Observability(
+        return Observability(
             f"{self._name}-observability",
             ObservabilityArgs(
                 stack=self._stack.name,
@@ -201,6 +201,8 @@ class LoopLayer(Layer):
                     "release model": self.releases.function_name,
                 },
                 state_machine_arn=self.releases.state_machine_arn,
+                release_log_group=self.releases.function_log_group,
+                build_project=self.registry.project_name,
                 key_arn=self.storage.key_arn,
                 topic_arn=self.alerts.topic_arn,
                 log_retention_days=settings.environment.log_retention_days,

@@ -19,6 +19,12 @@ MONITORING: Final = "monitoring/"
 METRICS: Final = "trainserve"
 """CloudWatch's namespace for what the loop itself measures; dimensions are Stack and Model."""
 
+
+def stack_metrics(stack: str) -> str:
+    """CloudWatch's namespace for what is counted in one stack's logs, which have no dimension for it."""
+    return f"{METRICS}/{stack}"
+
+
 MONITORING_NAMESPACE: Final = "monitoring"
 BENCH_NAMESPACE: Final = "kube-bench"
 SUBJECT_KEY: Final = "subject-key"

@@ -1,7 +1,7 @@
 """The VPC: public, private and intra subnets over two or three zones, the ways out, and the private ways."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,13 +101,14 @@ class Network(PlatformComponent):
         own = {"kubernetes.io/role/internal-elb": "1", DISCOVERY: args.cluster_name}
         private = self._subnets("private", zones, cuts.private, own)
         intra = self._subnets("intra", zones, cuts.intra, {})
-        tables = self._routes(zones, public, private, intra)
+        tables, nowhere = self._routes(zones, public, private, intra)
         self._gateway_endpoints(tables)
         if args.interface_endpoints:
             self._interface_endpoints(private)
         self._flow_logs()
         if args.peering is not None:
-            self._peer(args.peering, tables)
+            labels = [f"private-{zone[-1]}" for zone in zones]
+            self._peer(args.peering, {**dict(zip(labels, tables, strict=True)), "intra": nowhere})
         self.vpc_id = vpc.id
         self.private_subnet_ids = [subnet.id for subnet in private]
         self.public_subnet_ids = [subnet.id for subnet in public]
@@ -142,8 +143,8 @@ class Network(PlatformComponent):
         public: Sequence[aws.ec2.Subnet],
         private: Sequence[aws.ec2.Subnet],
         intra: Sequence[aws.ec2.Subnet],
-    ) -> list[aws.ec2.RouteTable]:
-        """The private subnets' tables."""
+    ) -> tuple[list[aws.ec2.RouteTable], aws.ec2.RouteTable]:
+        """The private subnets' tables, and the intra subnets' one."""
         gateway = aws.ec2.InternetGateway(f"{self._name}-internet", vpc_id=self._vpc.id, opts=self.child())
         out = self._route_table("public", gateway_id=gateway.id)
         nowhere = self._route_table("intra")
@@ -157,7 +158,7 @@ class Network(PlatformComponent):
             table = self._route_table(f"private-{zone[-1]}", nat_gateway_id=nat.id)
             self._associate("private", zone, subnet, table)
             tables.append(table)
-        return tables
+        return tables, nowhere
 
     def _nats(
         self, zones: Sequence[str], public: Sequence[aws.ec2.Subnet], gateway: aws.ec2.InternetGateway
@@ -287,8 +288,12 @@ class Network(PlatformComponent):
             opts=self.child(depends_on=[policy]),
         )
 
-    def _peer(self, peering: s.Peering, tables: Sequence[aws.ec2.RouteTable]) -> None:
-        """Asks the other VPC; in the same account and region it is accepted at once."""
+    def _peer(self, peering: s.Peering, tables: Mapping[str, aws.ec2.RouteTable]) -> None:
+        """Asks the other VPC; in the same account and region it is accepted at once.
+
+        Pods, load balancers and, in the intra subnets, the cluster's API answer it. Whoever runs the program
+        may come this way: it goes after everything that is taken down through it.
+        """
         here = peering.peer_account is None and peering.peer_region is None
         connection = aws.ec2.VpcPeeringConnection(
             f"{self._name}-peer",
@@ -299,22 +304,29 @@ class Network(PlatformComponent):
             auto_accept=True if here else None,
             opts=self.child(),
         )
-        for zone, table in zip(self._args.availability_zones, tables, strict=True):
-            aws.ec2.Route(
-                f"{self._name}-private-{zone[-1]}-peer",
+        self.ways_out.append(connection)
+        for label, table in tables.items():
+            route = aws.ec2.Route(
+                f"{self._name}-{label}-peer",
                 route_table_id=table.id,
                 destination_cidr_block=peering.peer_cidr,
                 vpc_peering_connection_id=connection.id,
                 opts=self.child(),
             )
+            self.ways_out.append(route)
 
 
 def flow_log_policy(log_group_arn: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Writing streams of this one log group."""
+    """Finding this one log group, and writing streams of it."""
     return iam.document(
+        iam.Statement(
+            sid="FindGroup",
+            actions=["logs:DescribeLogGroups"],
+            resources=["*"],  # a list, without a resource level
+        ),
         iam.Statement(
             sid="WriteFlows",
             actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
             resources=[log_group_arn, pulumi.Output.concat(log_group_arn, ":*")],
-        )
+        ),
     )

@@ -20,6 +20,9 @@ from components.operations_settings import Observability as Settings
 
 INSIGHTS: Final = "ContainerInsights"
 _INSIGHTS_GROUPS: Final = ("application", "dataplane", "host", "performance")
+UNDONE: Final = '{ $.step = "finish" && ($.result.outcome = "rolled_back" || $.result.outcome = "refused") }'
+"""What the release function logs at the end of a release that puts nothing in service."""
+
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
@@ -37,6 +40,8 @@ class ObservabilityArgs:
     queues: Mapping[str, pulumi.Input[str]]
     functions: Mapping[str, pulumi.Input[str]]
     state_machine_arn: pulumi.Input[str]
+    release_log_group: pulumi.Input[str]
+    build_project: pulumi.Input[str]
     key_arn: pulumi.Input[str]
     topic_arn: pulumi.Input[str]
     log_retention_days: int
@@ -66,6 +71,8 @@ class Observability(PlatformComponent):
             *(self._drift_alarm(model) for model in args.models),
             self._pending_alarm(),
             self._release_alarm(),
+            self._refusal_alarm(),
+            self._build_alarm(),
         ]
         self._dashboard(alarms)
         self.finish()
@@ -83,32 +90,25 @@ class Observability(PlatformComponent):
         """Events that explain an incident, kept as log lines; alarms count how often the rules fired."""
         args = self._args
         kept = self._log_group("events", f"/aws/events/{args.cluster_name}")
-        allowed = aws.cloudwatch.LogResourcePolicy(
-            f"{self._name}-events",
-            policy_name=f"{args.cluster_name}-events",
-            policy_document=iam.document(
-                iam.Statement(
-                    sid="Events",
-                    principal={"Service": ["events.amazonaws.com", "delivery.logs.amazonaws.com"]},
-                    actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-                    resources=[pulumi.Output.concat(kept.arn, ":*")],
-                    conditions={"StringEquals": {"aws:SourceAccount": args.account_id}},
-                )
-            ),
-            opts=self.child(),
-        )
-        rules: dict[str, aws.cloudwatch.EventRule] = {}
-        for label, (description, pattern) in event_patterns(args.stack).items():
-            rule = aws.cloudwatch.EventRule(
+        rules = {
+            label: aws.cloudwatch.EventRule(
                 f"{self._name}-{label}",
                 description=description,
                 event_pattern=json.dumps(pattern, sort_keys=True),
                 opts=self.child(),
             )
+            for label, (description, pattern) in event_patterns(args.stack).items()
+        }
+        allowed = aws.cloudwatch.LogResourcePolicy(
+            f"{self._name}-events",
+            policy_name=f"{args.cluster_name}-events",
+            policy_document=iam.document(*keep_events(kept.arn, [rule.arn for rule in rules.values()])),
+            opts=self.child(),
+        )
+        for label, rule in rules.items():
             aws.cloudwatch.EventTarget(
                 f"{self._name}-{label}", rule=rule.name, arn=kept.arn, opts=self.child(depends_on=[allowed])
             )
-            rules[label] = rule
         return rules
 
     def _rule_alarm(self, label: str, rule: aws.cloudwatch.EventRule) -> aws.cloudwatch.MetricAlarm:
@@ -180,10 +180,43 @@ class Observability(PlatformComponent):
     def _release_alarm(self) -> aws.cloudwatch.MetricAlarm:
         return self._alarm(
             "releases",
-            "A release ended in an error: its record in the state table says where",
-            namespace="AWS/States",
-            metric_name="ExecutionsFailed",
-            dimensions={"StateMachineArn": self._args.state_machine_arn},
+            "A release failed, took too long or was stopped: its record in the state table says where",
+            threshold=0,
+            metric_queries=unfinished_releases(self._args.state_machine_arn),
+        )
+
+    def _refusal_alarm(self) -> aws.cloudwatch.MetricAlarm:
+        """An execution that rolls back, or refuses a bundle, has done its work: only its log tells."""
+        stack, metric = self._args.stack, "ReleasesUndone"
+        aws.cloudwatch.LogMetricFilter(
+            f"{self._name}-undone",
+            log_group_name=self._args.release_log_group,
+            pattern=UNDONE,
+            metric_transformation={
+                "name": metric,
+                "namespace": names.stack_metrics(stack),
+                "value": "1",
+                "unit": "Count",
+            },
+            opts=self.child(),
+        )
+        return self._alarm(
+            "undone",
+            "A new model was rolled back, or its bundle refused: its record in the state table says why",
+            namespace=names.stack_metrics(stack),
+            metric_name=metric,
+            statistic="Sum",
+            period=5 * _MINUTE,
+            threshold=0,
+        )
+
+    def _build_alarm(self) -> aws.cloudwatch.MetricAlarm:
+        return self._alarm(
+            "builds",
+            "The serving image could not be built: pods of new sources wait for it; see the build's log",
+            namespace="AWS/CodeBuild",
+            metric_name="FailedBuilds",
+            dimensions={"ProjectName": self._args.build_project},
             statistic="Sum",
             period=5 * _MINUTE,
             threshold=0,
@@ -222,6 +255,7 @@ class Observability(PlatformComponent):
             queues=args.queues,
             functions=args.functions,
             state_machine_arn=args.state_machine_arn,
+            build_project=args.build_project,
             alarm_arns=[alarm.arn for alarm in alarms],
         )
         aws.cloudwatch.Dashboard(
@@ -251,6 +285,45 @@ def event_patterns(stack: str) -> dict[str, tuple[str, dict[str, Any]]]:
             {"source": ["aws.ec2"], "detail-type": ["EC2 Spot Instance Interruption Warning"]},
         ),
     }
+
+
+def keep_events(
+    log_group_arn: pulumi.Input[str], rule_arns: Sequence[pulumi.Input[str]]
+) -> list[iam.Statement]:
+    """What EventBridge needs to write to a log group: events of these rules only."""
+    services = {"Service": ["events.amazonaws.com", "delivery.logs.amazonaws.com"]}
+    streams = [pulumi.Output.concat(log_group_arn, ":*")]
+    return [
+        iam.Statement(sid="Streams", principal=services, actions=["logs:CreateLogStream"], resources=streams),
+        iam.Statement(
+            sid="Events",
+            principal=services,
+            actions=["logs:PutLogEvents"],
+            resources=streams,
+            conditions={"ArnEquals": {"aws:SourceArn": list(rule_arns)}},
+        ),
+    ]
+
+
+def unfinished_releases(state_machine_arn: pulumi.Input[str]) -> list[Any]:
+    """Executions that ended in any other way than by their last state, in five minutes."""
+    ends = {"failed": "ExecutionsFailed", "late": "ExecutionsTimedOut", "stopped": "ExecutionsAborted"}
+    counts = [
+        {
+            "id": label,
+            "return_data": False,
+            "metric": {
+                "namespace": "AWS/States",
+                "metric_name": metric,
+                "dimensions": {"StateMachineArn": state_machine_arn},
+                "stat": "Sum",
+                "period": 5 * _MINUTE,
+            },
+        }
+        for label, metric in ends.items()
+    ]
+    total = " + ".join(f"FILL({label}, 0)" for label in ends)
+    return [{"id": "all", "label": "Unfinished releases", "expression": total, "return_data": True}, *counts]
 
 
 def error_rate(load_balancer: str | None) -> list[Any]:

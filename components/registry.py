@@ -173,6 +173,11 @@ def build_statements(
     return [
         iam.write_logs(log_group_arn),
         iam.read_objects("ReadSource", args.artifact_bucket_arn, names.SOURCES),
+        iam.Statement(
+            sid="FindSource",
+            actions=["s3:GetBucketAcl", "s3:GetBucketLocation", "s3:ListBucket"],
+            resources=[args.artifact_bucket_arn],
+        ),
         iam.use_key("UseKey", args.key_arn),
         registry_login(),
         push_images("PushImage", repository_arn),

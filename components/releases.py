@@ -50,6 +50,7 @@ class Releases(PlatformComponent):
     state_machine_arn: pulumi.Output[str]
     function_role_arn: pulumi.Output[str]
     function_name: pulumi.Output[str]
+    function_log_group: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
@@ -79,6 +80,7 @@ class Releases(PlatformComponent):
         self.state_machine_arn = machine.arn
         self.function_role_arn = function.role_arn
         self.function_name = function.function_name
+        self.function_log_group = function.log_group
         self.security_group_id = group.id
         self.ready = [*function.ready, egress, machine, machine_policy, *targets]
         self.finish("state_machine_arn", "function_role_arn", "security_group_id")

@@ -14,6 +14,7 @@ import pulumi
 ROUTES: Final = "routes"
 CLUSTER: Final = "cluster"
 FARGATE: Final = "fargate"
+FARGATE_LOGS: Final = "logs of pods on Fargate"
 CORE_ADDONS: Final = "core add-ons"
 CLUSTER_DNS: Final = "cluster DNS"
 KARPENTER_RIGHTS: Final = "Karpenter's rights"
@@ -51,6 +52,11 @@ EDGES: Final = (
     Edge(part=KARPENTER, needs=KARPENTER_CRDS, why="deleting a CRD deletes every NodePool at once"),
     Edge(part=KARPENTER, needs=KARPENTER_RIGHTS, why="without them it can end no instance"),
     Edge(part=KARPENTER, needs=FARGATE, why="its pods run there"),
+    Edge(
+        part=KARPENTER,
+        needs=FARGATE_LOGS,
+        why="a pod's logs are sent if that is set up before it starts",
+    ),
     Edge(part=NODE_CLASSES, needs=KARPENTER, why="their finalizers need it alive"),
     Edge(part=NODE_POOLS, needs=NODE_CLASSES, why="a class in use is not let go"),
     Edge(part=NODE_POOLS, needs=KARPENTER, why="their finalizers need it alive"),
@@ -107,7 +113,7 @@ controllers, and Deployments, whose pods must be gone before their nodes are.
 
 
 OWNS: Final = "trainserve/owns"
-"""Annotation of an object that goes by itself, for it takes along what the cluster would leave behind."""
+"""Mark (annotation, or an add-on's tag) of what goes by itself: it owns what the cluster would leave behind."""
 
 
 class Order:
@@ -151,7 +157,8 @@ class Order:
 
 def goes_with(type_: str, props: Mapping[str, Any]) -> bool:
     """Whether the cluster takes an object of this type, with these properties, along when it goes."""
-    if OWNS in ((props.get("metadata") or {}).get("annotations") or {}):
+    marks = (props.get("metadata") or {}).get("annotations"), props.get("tags")
+    if any(OWNS in (found or {}) for found in marks):
         return False
     if type_ == "kubernetes:core/v1:Service":
         spec = props.get("spec")

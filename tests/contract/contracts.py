@@ -195,6 +195,10 @@ def roles_are_taken_by_one_service_each(program: Program) -> None:
             }
             continue
         assert statement["Principal"].keys() == {"Service"}
+        if statement["Principal"]["Service"] == "eks-fargate-pods.amazonaws.com":
+            profiles = f"arn:aws:eks:us-east-1:123456789012:fargateprofile/trainserve-{program.stack}/*"
+            assert statement["Condition"] == {"ArnLike": {"aws:SourceArn": profiles}}
+            continue
         if statement["Principal"]["Service"] not in {"lambda.amazonaws.com", "ec2.amazonaws.com"}:
             assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": ACCOUNT}
         if statement["Principal"]["Service"] == "pods.eks.amazonaws.com":

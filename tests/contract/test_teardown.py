@@ -6,7 +6,7 @@ import pytest
 
 from components import teardown
 from components.teardown import EDGES, GOES_WITH_CLUSTER, Edge, Order, goes_with
-from tests.contract.recorder import Program, Registered, run
+from tests.contract.recorder import Program, Registered, run, stack_config
 
 Run = Callable[[str], Program]
 STACKS = ["dev", "prod"]
@@ -24,6 +24,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     teardown.FARGATE: (
         "aws:eks/fargateProfile:FargateProfile",
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment::trainserve-cluster-fargate",
+    ),
+    teardown.FARGATE_LOGS: (
+        "aws:iam/rolePolicy:RolePolicy::trainserve-fargate-logs-write",
+        "kubernetes:core/v1:ConfigMap::trainserve-fargate-logs-router",
     ),
     teardown.CORE_ADDONS: (
         "aws:eks/addon:Addon::trainserve-cluster-vpc-cni",
@@ -125,6 +129,7 @@ ESSENTIAL = [
     (teardown.KARPENTER, teardown.KARPENTER_CRDS),
     (teardown.KARPENTER, teardown.KARPENTER_RIGHTS),
     (teardown.KARPENTER, teardown.FARGATE),
+    (teardown.KARPENTER, teardown.FARGATE_LOGS),
     (teardown.NODE_CLASSES, teardown.KARPENTER),
     (teardown.NODE_POOLS, teardown.NODE_CLASSES),
     (teardown.NODE_POOLS, teardown.CORE_ADDONS),
@@ -201,6 +206,46 @@ def test_every_object_in_the_cluster_is_decided_about(up: Run, stack: str) -> No
 def test_prometheus_volumes_do_not_outlive_the_cluster(up: Run, stack: str) -> None:
     namespace = up(stack).one("kubernetes:core/v1:Namespace", "trainserve-prometheus-namespace")
     assert namespace.deleted_with == ""
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_log_groups_are_there_before_container_insights_and_after_it(up: Run, stack: str) -> None:
+    program = up(stack)
+    addon = program.one("aws:eks/addon:Addon", "trainserve-addons-amazon-cloudwatch-observability")
+    cluster = f"/aws/containerinsights/trainserve-{stack}/"
+    groups = {
+        r.inputs["name"].removeprefix(cluster): r
+        for r in program.of("aws:cloudwatch/logGroup:LogGroup")
+        if str(r.inputs.get("name")).startswith(cluster)
+    }
+    assert groups.keys() == {"application", "dataplane", "host", "performance"}
+    assert {r.urn for r in groups.values()} <= addon.dependencies
+    assert all(r.inputs["retentionInDays"] and r.inputs["kmsKeyId"] for r in groups.values())
+    # Its agents must be gone before the groups are, or they would make them anew.
+    assert addon.deleted_with == ""
+
+
+def test_a_peering_goes_after_everything_that_is_taken_down_through_it() -> None:
+    config = stack_config("dev")["trainserve:network"]
+    peering = {"peerVpcId": "vpc-0a1b2c3d4e5f60718", "peerCidr": "10.99.0.0/16"}
+    program = run("dev", like="dev", changes={"trainserve:network": {**config, "peering": peering}})
+    (connection,) = program.of("aws:ec2/vpcPeeringConnection:VpcPeeringConnection")
+    routes = [r for r in program.of("aws:ec2/route:Route") if "vpcPeeringConnectionId" in r.inputs]
+    # Nodes and load balancers, and the intra subnets, where the cluster's API answers.
+    tables = {r.inputs["routeTableId"].removeprefix("trainserve-network-") for r in routes}
+    assert tables == {"private-a-id", "private-b-id", "intra-id"}
+    (way_in,) = [
+        r
+        for r in program.of("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+        if r.inputs.get("cidrIpv4") == peering["peerCidr"]
+    ]
+    assert (way_in.inputs["fromPort"], way_in.inputs["securityGroupId"]) == (443, "sg-cluster")
+    for part in (teardown.KARPENTER_CRDS, teardown.KARPENTER, teardown.WORKLOAD):
+        for resource in consisting(program, PARTS[part]):
+            behind = reached(program, resource)
+            assert {connection.urn, *(r.urn for r in routes)} <= behind, resource.name
+    (provider,) = program.of("pulumi:providers:kubernetes")
+    assert way_in.urn in reached(program, provider)
 
 
 def test_a_load_balancer_service_is_deleted_by_itself() -> None:

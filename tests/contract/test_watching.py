@@ -12,7 +12,7 @@ from components.alert_rules import rules
 from components.grafana import dashboard
 from components.operations_settings import Observability
 from serving.metrics import Metrics, ModelMetrics
-from tests.contract.recorder import Program, run
+from tests.contract.recorder import ROOT, Program, run
 
 Run = Callable[[str], Program]
 STACKS = ["dev", "prod"]
@@ -31,10 +31,11 @@ PUBLISHED = {
         "RequestCount",
         "TargetResponseTime",
     },
+    "AWS/CodeBuild": {"FailedBuilds", "SucceededBuilds"},
     "AWS/Events": {"TriggeredRules"},
     "AWS/Lambda": {"Errors"},
     "AWS/SQS": {"ApproximateNumberOfMessagesVisible"},
-    "AWS/States": {"ExecutionsFailed", "ExecutionsSucceeded"},
+    "AWS/States": {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsSucceeded", "ExecutionsTimedOut"},
     "ContainerInsights": {
         "node_cpu_utilization",
         "node_gpu_memory_utilization",
@@ -43,8 +44,9 @@ PUBLISHED = {
         "pod_status_pending",
         "pod_status_running",
     },
-    # Ours: the drift function publishes it.
+    # Ours: the drift function publishes it; the other one is counted in the release function's log.
     names.METRICS: {"DriftPsi"},
+    names.stack_metrics("dev"): {"ReleasesUndone"},
 }
 NAME = re.compile(r"\b(?:trainserve|process|kube)_[a-z0-9_]+")
 
@@ -121,13 +123,54 @@ def test_alarms_and_the_cloudwatch_dashboard_use_metrics_that_exist(balancer: st
             for metric in re.findall(r"SELECT SUM\((\w+)\)", str(part.get("expression", ""))):
                 assert metric in PUBLISHED["AWS/ApplicationELB"]
     names_of = {alarm.name.removeprefix("trainserve-observability-") for alarm in alarms}
-    assert {"errors", "failed-jobs", "spot-warnings", "drift-flights", "pending", "releases"} <= names_of
+    expected = {"builds", "errors", "failed-jobs", "spot-warnings", "drift-flights", "pending", "releases"}
+    assert {*expected, "undone"} <= names_of
     assert ("latency" in names_of) == (balancer is not None)
     (shown,) = program.of("aws:cloudwatch/dashboard:Dashboard")
     for widget in json.loads(shown.inputs["dashboardBody"])["widgets"]:
         for metric in widget["properties"].get("metrics", []):
             if isinstance(metric[0], str):
                 assert metric[1] in PUBLISHED[metric[0]]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_build_or_a_release_that_does_not_succeed_is_told(up: Run, stack: str) -> None:
+    program = up(stack)
+    build = program.one("aws:cloudwatch/metricAlarm:MetricAlarm", "trainserve-observability-builds").inputs
+    assert build["dimensions"] == {"ProjectName": "trainserve-registry-build"}
+    releases = program.one("aws:cloudwatch/metricAlarm:MetricAlarm", "trainserve-observability-releases")
+    (machine,) = program.of("aws:sfn/stateMachine:StateMachine")
+    counted = {
+        query["metric"]["metricName"]: query["metric"]["dimensions"]["StateMachineArn"]
+        for query in releases.inputs["metricQueries"]
+        if "metric" in query
+    }
+    assert counted.keys() == {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"}
+    assert {arn.rpartition(":")[2] for arn in counted.values()} == {machine.name}
+    topics = {arn for alarm in (build, releases.inputs) for arn in alarm["alarmActions"]}
+    assert [topic.rpartition(":")[2] for topic in topics] == ["trainserve-alerts-topic"]
+    assert all(alarm["threshold"] == 0 for alarm in (build, releases.inputs))
+
+
+def test_a_release_that_puts_nothing_in_service_is_told(up: Run) -> None:
+    program = up("dev")
+    (counting_filter,) = program.of("aws:cloudwatch/logMetricFilter:LogMetricFilter")
+    inputs = counting_filter.inputs
+    function = program.one(
+        "aws:lambda/function:Function", "trainserve-releases-release-model-function"
+    ).inputs
+    assert inputs["logGroupName"] == function["loggingConfig"]["logGroup"]
+    made = inputs["metricTransformation"]
+    alarm = program.one("aws:cloudwatch/metricAlarm:MetricAlarm", "trainserve-observability-undone").inputs
+    assert (alarm["namespace"], alarm["metricName"]) == (made["namespace"], made["name"])
+    # The function's own words: the fields that it logs, and the outcomes that it knows.
+    handler = (ROOT / "functions/release_model/handler.py").read_text(encoding="utf-8")
+    assert "append_keys(step=step)" in handler
+    assert 'extra={"result": result}' in handler
+    settle = (ROOT / "functions/release_model/settle.py").read_text(encoding="utf-8")
+    outcomes = set(re.findall(r'return "(\w+)", ', settle))
+    undone = set(re.findall(r'outcome = "(\w+)"', inputs["pattern"]))
+    assert outcomes == {"released", "rejected"} | undone
 
 
 @pytest.mark.parametrize("stack", STACKS)
