@@ -20,11 +20,6 @@ METRICS: Final = "trainserve"
 """CloudWatch's namespace for what the loop itself measures; dimensions are Stack and Model."""
 
 
-def stack_metrics(stack: str) -> str:
-    """CloudWatch's namespace for what is counted in one stack's logs, which have no dimension for it."""
-    return f"{METRICS}/{stack}"
-
-
 MONITORING_NAMESPACE: Final = "monitoring"
 BENCH_NAMESPACE: Final = "kube-bench"
 SUBJECT_KEY: Final = "subject-key"
@@ -42,6 +37,11 @@ PORT: Final = 8080
 def job_prefix(stack: str) -> str:
     """What every training job of one stack starts with; `--` occurs in no stack's and no model's name."""
     return f"ts-{stack}--"
+
+
+def stack_metrics(stack: str) -> str:
+    """CloudWatch's namespace for what is counted in one stack's logs, which have no dimension for it."""
+    return f"{METRICS}/{stack}"
 
 
 def cluster_name(stack: str) -> str:

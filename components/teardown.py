@@ -113,7 +113,7 @@ controllers, and Deployments, whose pods must be gone before their nodes are.
 
 
 OWNS: Final = "trainserve/owns"
-"""Mark (annotation, or an add-on's tag) of what goes by itself: it owns what the cluster would leave behind."""
+"""Annotation, or tag, of what goes by itself: the cluster would leave behind what it owns."""
 
 
 class Order:
