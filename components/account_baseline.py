@@ -1,6 +1,6 @@
-"""What guards the whole account: GuardDuty, Security Hub and CloudTrail. On in one environment per account.
+"""What guards the whole account: GuardDuty and Security Hub, and what they read. On in one environment of it.
 
-Security Hub's controls read AWS Config: where that does not record yet, they say so and find nothing.
+An account has one of each in a region. Where they are there already, they are somebody's: leave this off.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,11 @@ from typing import Final
 import pulumi
 import pulumi_aws as aws
 
-from components import buckets, iam, versions
+from components import versions
+from components.account_records import AccountRecords, AccountRecordsArgs
 from components.base import PlatformComponent
-from components.buckets import lifecycle_rules, tls_only_statement
 
 _AGENTS: Final = ("EKS_ADDON_MANAGEMENT", "ECS_FARGATE_AGENT_MANAGEMENT", "EC2_AGENT_MANAGEMENT")
-_KEEP_TRAIL_DAYS: Final = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class AccountBaselineArgs:
 
 
 class AccountBaseline(PlatformComponent):
-    """Threats are looked for, standards are checked, and every call of the API is written down."""
+    """Threats are looked for, standards are checked, and calls of the API and changes are written down."""
 
     TYPE = "trainserve:security:AccountBaseline"
 
@@ -48,8 +47,19 @@ class AccountBaseline(PlatformComponent):
         self._name = name
         self._args = args
         self._guard_duty(self._agents_endpoint())
-        self._security_hub()
-        self._trail()
+        records = AccountRecords(
+            f"{name}-records",
+            AccountRecordsArgs(
+                stack=args.stack,
+                region=args.region,
+                account_id=args.account_id,
+                key_arn=args.key_arn,
+                protect=args.protect,
+                force_destroy=args.force_destroy,
+            ),
+            self.child(),
+        )
+        self._security_hub(records.recording)
         self.finish()
 
     def _agents_endpoint(self) -> aws.ec2.VpcEndpoint:
@@ -119,7 +129,8 @@ class AccountBaseline(PlatformComponent):
             opts=self.child(depends_on=[runtime, endpoint, *args.nodes]),
         )
 
-    def _security_hub(self) -> None:
+    def _security_hub(self, recording: pulumi.Resource) -> None:
+        """Its controls read what Config has recorded."""
         hub = aws.securityhub.Account(
             f"{self._name}-hub",
             enable_default_standards=False,
@@ -131,97 +142,5 @@ class AccountBaseline(PlatformComponent):
             aws.securityhub.StandardsSubscription(
                 f"{self._name}-{label}",
                 standards_arn=f"arn:aws:securityhub:{self._args.region}::standards/{standard}",
-                opts=self.child(depends_on=[hub]),
+                opts=self.child(depends_on=[hub, recording]),
             )
-
-    def _trail(self) -> None:
-        args, name = self._args, f"{self._name}-trail"
-        trail_name = f"trainserve-{args.stack}"
-        trail_arn = pulumi.Output.concat(
-            f"arn:aws:cloudtrail:{args.region}:", args.account_id, f":trail/{trail_name}"
-        )
-        bucket, policy = self._trail_bucket(name, trail_arn)
-        aws.cloudtrail.Trail(
-            name,
-            name=trail_name,
-            s3_bucket_name=bucket.id,
-            kms_key_id=args.key_arn,
-            is_multi_region_trail=True,
-            include_global_service_events=True,
-            enable_log_file_validation=True,
-            opts=self.child(depends_on=[policy]),
-        )
-
-    def _trail_bucket(
-        self, name: str, trail_arn: pulumi.Output[str]
-    ) -> tuple[aws.s3.Bucket, aws.s3.BucketPolicy]:
-        args = self._args
-        bucket, block = buckets.private(self, name, force_destroy=args.force_destroy, protect=args.protect)
-        policy = aws.s3.BucketPolicy(
-            f"{name}-policy",
-            bucket=bucket.id,
-            policy=trail_policy(bucket.arn, trail_arn, args.account_id),
-            opts=self.child(depends_on=[block]),
-        )
-        self._keep_records(name, bucket)
-        return bucket, policy
-
-    def _keep_records(self, name: str, bucket: aws.s3.Bucket) -> None:
-        """Encrypted with the environment's key, in versions, and for a little over a year."""
-        versioning = aws.s3.BucketVersioning(
-            f"{name}-versions",
-            bucket=bucket.id,
-            versioning_configuration={"status": "Enabled"},
-            opts=self.child(),
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-encryption",
-            bucket=bucket.id,
-            rules=[
-                {
-                    "apply_server_side_encryption_by_default": {
-                        "sse_algorithm": "aws:kms",
-                        "kms_master_key_id": self._args.key_arn,
-                    },
-                    "bucket_key_enabled": True,
-                }
-            ],
-            opts=self.child(),
-        )
-        aws.s3.BucketLifecycleConfiguration(
-            f"{name}-lifecycle",
-            bucket=bucket.id,
-            rules=[
-                *lifecycle_rules(30),
-                {
-                    "id": "old-records",
-                    "status": "Enabled",
-                    "filter": {"prefix": ""},
-                    "expiration": {"days": _KEEP_TRAIL_DAYS},
-                },
-            ],
-            opts=self.child(depends_on=[versioning]),
-        )
-
-
-def trail_policy(
-    bucket_arn: pulumi.Input[str], trail_arn: pulumi.Input[str], account_id: pulumi.Input[str]
-) -> pulumi.Output[str]:
-    """This trail writes, over TLS, and nothing else does."""
-    service = {"Service": "cloudtrail.amazonaws.com"}
-    own = {"StringEquals": {"aws:SourceArn": trail_arn}}
-    return iam.document(
-        tls_only_statement(bucket_arn),
-        iam.Statement(
-            sid="Look", principal=service, actions=["s3:GetBucketAcl"], resources=[bucket_arn], conditions=own
-        ),
-        iam.Statement(
-            sid="Write",
-            principal=service,
-            actions=["s3:PutObject"],
-            resources=[pulumi.Output.concat(bucket_arn, "/AWSLogs/", account_id, "/*")],
-            conditions={
-                "StringEquals": {"aws:SourceArn": trail_arn, "s3:x-amz-acl": "bucket-owner-full-control"}
-            },
-        ),
-    )

@@ -61,6 +61,11 @@ def dashboard(facts: DashboardFacts) -> dict[str, Any]:
 
 def _graphs(facts: DashboardFacts) -> dict[str, list[list[Any]]]:
     """Title → metrics in the dashboard's own form: namespace, name, dimensions, how to draw it."""
+    return {**_serving(facts), **_loop(facts)}
+
+
+def _serving(facts: DashboardFacts) -> dict[str, list[list[Any]]]:
+    """What the models are asked, and what they run on."""
     cluster = ["ClusterName", facts.cluster_name]
     return {
         "Requests": [_balancer(facts, "RequestCount", "Sum", "requests")],
@@ -84,6 +89,12 @@ def _graphs(facts: DashboardFacts) -> dict[str, list[list[Any]]]:
                 ("node_gpu_utilization", "GPU, percent"),
             )
         ],
+    }
+
+
+def _loop(facts: DashboardFacts) -> dict[str, list[list[Any]]]:
+    """How new data becomes a model in service."""
+    return {
         "Drift (PSI)": [
             [names.METRICS, "DriftPsi", "Stack", facts.stack, "Model", model, {"stat": "Maximum"}]
             for model in facts.models

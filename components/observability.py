@@ -1,8 +1,9 @@
 """What is watched in CloudWatch: log groups, events worth keeping, alarms and one dashboard.
 
-Only metrics that exist are used. The load balancer controller makes the ALB, so its name is known after the
-first `up` only: until `observability.loadBalancer` names it, the alarm on errors looks at every ALB of the
-region, and p95 is watched by Prometheus alone (CloudWatch's queries have no percentiles).
+Only metrics that exist are used. The load balancer controller makes the ALB, and AWS ends its name in random
+digits: it is known after the first `up` only. Until `observability.loadBalancer` names it, two alarms look at
+the 5xx of every ALB of the region. The share of errors and p95 are watched by Prometheus alone until then,
+and its alerts reach the same people. A look-up of the name has no answer before the controller made the ALB.
 """
 
 import json
@@ -23,6 +24,11 @@ _INSIGHTS_GROUPS: Final = ("application", "dataplane", "host", "performance")
 UNDONE: Final = '{ $.step = "finish" && ($.result.outcome = "rolled_back" || $.result.outcome = "refused") }'
 """What the release function logs at the end of a release that puts nothing in service."""
 
+_ERRORS: Final = {
+    "errors": ("The models' pods", "HTTPCode_Target_5XX_Count"),
+    "refusals": ("A load balancer itself, for want of a pod,", "HTTPCode_ELB_5XX_Count"),
+}
+_ERROR_MINUTES: Final = 3
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
@@ -127,17 +133,29 @@ class Observability(PlatformComponent):
         )
 
     def _load_balancer_alarms(self) -> list[aws.cloudwatch.MetricAlarm]:
+        named = self._args.settings.load_balancer
+        if named is None:
+            return [
+                self._alarm(
+                    label,
+                    f"{whose} answered with 5xx for {_ERROR_MINUTES} minutes on end",
+                    threshold=0,
+                    evaluation_periods=_ERROR_MINUTES,
+                    metric_queries=[every_balancer(metric)],
+                )
+                for label, (whose, metric) in _ERRORS.items()
+            ]
+        return self._named_balancer_alarms(named)
+
+    def _named_balancer_alarms(self, named: str) -> list[aws.cloudwatch.MetricAlarm]:
         settings = self._args.settings
-        named = settings.load_balancer
         errors = self._alarm(
             "errors",
             f"More than {settings.error_rate_percent:g} % of the requests end in a 5xx",
             threshold=settings.error_rate_percent,
-            evaluation_periods=3,
+            evaluation_periods=_ERROR_MINUTES,
             metric_queries=error_rate(named),
         )
-        if named is None:
-            return [errors]
         slow = self._alarm(
             "latency",
             f"The 95th percentile is above {settings.latency_p95_ms:g} ms",
@@ -326,28 +344,33 @@ def unfinished_releases(state_machine_arn: pulumi.Input[str]) -> list[Any]:
     return [{"id": "all", "label": "Unfinished releases", "expression": total, "return_data": True}, *counts]
 
 
-def error_rate(load_balancer: str | None) -> list[Any]:
-    """Percent of 5xx, the load balancer's own included; of the one that is named, else of all there are."""
-    counts = {
-        "targets": "HTTPCode_Target_5XX_Count",
-        "own": "HTTPCode_ELB_5XX_Count",
-        "all": "RequestCount",
+def every_balancer(metric: str) -> Any:  # noqa: ANN401  # the SDK's own dictionary
+    """A count over every ALB of the region: an alarm has room for one, so for no share of two counts."""
+    return {
+        "id": "all",
+        "expression": f'SELECT SUM({metric}) FROM SCHEMA("AWS/ApplicationELB", LoadBalancer)',  # noqa: S608  # CloudWatch's
+        "period": _MINUTE,
+        "return_data": True,
     }
-    sources: list[Any] = []
-    for label, metric in counts.items():
-        if load_balancer is None:
-            query = f'SELECT SUM({metric}) FROM SCHEMA("AWS/ApplicationELB", LoadBalancer)'  # noqa: S608  # CloudWatch's
-            source: dict[str, Any] = {"expression": query, "period": _MINUTE}
-        else:
-            source = {
-                "metric": {
-                    "namespace": "AWS/ApplicationELB",
-                    "metric_name": metric,
-                    "dimensions": {"LoadBalancer": load_balancer},
-                    "stat": "Sum",
-                    "period": _MINUTE,
-                }
-            }
-        sources.append({"id": label, "return_data": False, **source})
-    rate = "IF(FILL(all, 0) > 0, 100 * (FILL(targets, 0) + FILL(own, 0)) / all, 0)"
+
+
+def error_rate(load_balancer: str) -> list[Any]:
+    """Percent of 5xx, the load balancer's own included."""
+    counts = {**{label: metric for label, (_, metric) in _ERRORS.items()}, "all": "RequestCount"}
+    sources = [
+        {
+            "id": label,
+            "return_data": False,
+            "metric": {
+                "namespace": "AWS/ApplicationELB",
+                "metric_name": metric,
+                "dimensions": {"LoadBalancer": load_balancer},
+                "stat": "Sum",
+                "period": _MINUTE,
+            },
+        }
+        for label, metric in counts.items()
+    ]
+    failed = " + ".join(f"FILL({label}, 0)" for label in _ERRORS)
+    rate = f"IF(FILL(all, 0) > 0, 100 * ({failed}) / all, 0)"
     return [{"id": "rate", "label": "5xx, percent", "expression": rate, "return_data": True}, *sources]

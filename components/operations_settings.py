@@ -89,7 +89,7 @@ class Security(Section):
 
     account_baseline: bool = Field(
         default=False,
-        description="GuardDuty, Security Hub and CloudTrail: on in one environment per account.",
+        description="GuardDuty, Security Hub, CloudTrail and Config: on in one environment per account.",
     )
     network_policies: bool = True
     subject_key: bool = Field(

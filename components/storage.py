@@ -110,7 +110,7 @@ class Storage(PlatformComponent):
 
 
 def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]:
-    """The account's IAM policies decide, as is usual; logs, alarms and a trail may use it on its behalf."""
+    """The account's IAM policies decide, as is usual; logs, alarms, a trail and a recorder may use it."""
     return iam.document(
         iam.Statement(
             sid="Account",
@@ -148,6 +148,13 @@ def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]
             sid="Trail",
             principal={"Service": "cloudtrail.amazonaws.com"},
             actions=["kms:DescribeKey", "kms:GenerateDataKey*"],
+            resources=["*"],
+            conditions={"StringEquals": {"aws:SourceAccount": account_id}},
+        ),
+        iam.Statement(
+            sid="Recorder",
+            principal={"Service": "config.amazonaws.com"},
+            actions=["kms:Decrypt", "kms:GenerateDataKey*"],
             resources=["*"],
             conditions={"StringEquals": {"aws:SourceAccount": account_id}},
         ),

@@ -122,10 +122,13 @@ def test_alarms_and_the_cloudwatch_dashboard_use_metrics_that_exist(balancer: st
                 assert part["metricName"] in PUBLISHED[part["namespace"]], alarm.name
             for metric in re.findall(r"SELECT SUM\((\w+)\)", str(part.get("expression", ""))):
                 assert metric in PUBLISHED["AWS/ApplicationELB"]
+        # CloudWatch evaluates one query of all metrics for an alarm, and no more.
+        assert json.dumps(alarm.inputs, default=str).count("SELECT ") <= 1, alarm.name
     names_of = {alarm.name.removeprefix("trainserve-observability-") for alarm in alarms}
     expected = {"builds", "errors", "failed-jobs", "spot-warnings", "drift-flights", "pending", "releases"}
     assert {*expected, "undone"} <= names_of
     assert ("latency" in names_of) == (balancer is not None)
+    assert ("refusals" in names_of) == (balancer is None)
     (shown,) = program.of("aws:cloudwatch/dashboard:Dashboard")
     for widget in json.loads(shown.inputs["dashboardBody"])["widgets"]:
         for metric in widget["properties"].get("metrics", []):

@@ -20,8 +20,26 @@ OURS = (
 )
 LAMBDA = frozenset({"aws_lambda_powertools", "boto3", "botocore", "urllib3"})
 RESOURCES = frozenset(
-    {"account_baseline", "addons", "alerts", "benchmark", "bootstrap", "cluster", "cluster_security"}
-    | {"compute_layer", "functions", "load_balancer", "loop_layer", "network", "node_pools", "observability"}
+    {
+        "account_baseline",
+        "account_records",
+        "addons",
+        "alerts",
+        "benchmark",
+        "bootstrap",
+        "cluster",
+        "cluster_security",
+    }
+    | {
+        "compute_layer",
+        "fargate_logs",
+        "functions",
+        "load_balancer",
+        "loop_layer",
+        "network",
+        "node_pools",
+        "observability",
+    }
     | {"platform", "prometheus", "registry", "releases", "retraining", "sagemaker_extras", "storage"}
     | {"training", "workload"}
 )
@@ -115,6 +133,7 @@ def test_components_are_put_together_in_one_place(path: Path) -> None:
         "releases": {"functions", "registry", "retraining"},
         "checks": {"training"},
         "cluster": {"addons"},
+        "account_baseline": {"account_records"},
     }
     assert used <= allowed.get(path.stem, set())
 
