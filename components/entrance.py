@@ -30,7 +30,7 @@ class Door:
     group: str
     vpc_cidr: str
     log_bucket: pulumi.Input[str] | None
-    backend_protocol: str = "HTTP"
+    tls_to_pods: bool
 
     @property
     def inbound(self) -> list[str]:
@@ -99,14 +99,16 @@ def ingress_annotations(door: Door) -> dict[str, pulumi.Input[str]]:
     """How the controller is to make the ALB and its target group."""
     settings = door.settings
     secure = settings.certificate_arn is not None
+    behind = "HTTPS" if door.tls_to_pods else "HTTP"
     listeners: list[dict[str, int]] = [{"HTTPS": 443}] if secure else [{"HTTP": 80}]
     found: dict[str, pulumi.Input[str]] = {
         f"{_ALB}scheme": settings.scheme,
         f"{_ALB}target-type": "ip",
         f"{_ALB}listen-ports": json.dumps(listeners),
         f"{_ALB}inbound-cidrs": ",".join(door.inbound),
-        f"{_ALB}backend-protocol": door.backend_protocol,
+        f"{_ALB}backend-protocol": behind,
         f"{_ALB}healthcheck-path": "/ping",
+        f"{_ALB}healthcheck-protocol": behind,
         f"{_ALB}healthcheck-interval-seconds": "10",
         f"{_ALB}healthy-threshold-count": "2",
         f"{_ALB}target-group-attributes": _attributes(

@@ -145,6 +145,8 @@ def _load_balancer(settings: Settings, region: str) -> Iterator[str]:
     grpc = settings.workload.grpc_port
     if grpc == PORT:
         yield f"trainserve:workload.grpcPort: {grpc} is the HTTP server's: want another port"
+    if grpc is not None and settings.workload.tls:
+        yield "trainserve:workload.tls: covers HTTP only, so leave trainserve:workload.grpcPort out"
 
 
 def _inbound(place: str, balancer: LoadBalancer) -> Iterator[str]:

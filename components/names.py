@@ -27,6 +27,9 @@ SUBJECT_KEY: Final = "subject-key"
 
 SUBJECT_KEY_PATH: Final = "/etc/trainserve/subject-key"
 
+TLS_PATH: Final = "/etc/trainserve/tls"
+"""Where a pod keeps its own certificate, in memory."""
+
 TRACES: Final = "http://cloudwatch-agent.amazon-cloudwatch:4316/v1/traces"
 """Where the CloudWatch add-on takes OpenTelemetry's traces, for X-Ray."""
 

@@ -33,6 +33,7 @@ class PrometheusArgs:
     own: Prometheus
     models: Sequence[str]
     workload_namespace: str
+    tls_to_pods: bool
     cluster_name: str
     cluster_arn: pulumi.Input[str]
     key_arn: pulumi.Input[str]
@@ -126,7 +127,7 @@ class PrometheusStack(PlatformComponent):
                 # The job is the model's name.
                 "jobLabel": "app.kubernetes.io/name",
                 "selector": {"matchLabels": {"app.kubernetes.io/component": names.CONTAINER}},
-                "endpoints": [{"port": "http", "path": "/metrics", "interval": "15s"}],
+                "endpoints": [scraped(tls=args.tls_to_pods)],
             },
             opts=self.child(depends_on=[chart, args.workload]),
         )
@@ -185,6 +186,14 @@ class PrometheusStack(PlatformComponent):
             role_arn=role.arn,
             opts=self.child(depends_on=[policy]),
         )
+
+
+def scraped(*, tls: bool) -> dict[str, Any]:
+    """A pod's metrics; its certificate is its own, so there is nobody to ask about it."""
+    found: dict[str, Any] = {"port": "http", "path": "/metrics", "interval": "15s"}
+    if tls:
+        found |= {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
+    return found
 
 
 def chart_values(args: PrometheusArgs) -> dict[str, Any]:

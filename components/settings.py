@@ -151,6 +151,10 @@ class Workload(Section):
         description="Another server in this stack's repository that keeps the protocol; else the built one.",
     )
     zone_spread: Literal["prefer", "require"] = "prefer"
+    tls: bool = Field(
+        default=False,
+        description="Encrypts the way from the ALB to the pods too; each pod makes its own certificate.",
+    )
     grpc_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
         default=None, description="A port of the serving image's for gRPC, behind an NLB of its own."
     )

@@ -245,6 +245,13 @@ def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": f"{args.trace_sample_percent / 100:g}",
         }
+    if settings.tls:
+        variables |= {
+            "SERVING_TLS_CERT_FILE": f"{names.TLS_PATH}/tls.crt",
+            "SERVING_TLS_KEY_FILE": f"{names.TLS_PATH}/tls.key",
+            # The ALB checks no certificate: a key that never leaves its pod needs no care.
+            "SERVING_TLS_SELF_SIGNED": "on",
+        }
     if args.subject_key:
         variables["SERVING_SUBJECT_KEY_FILE"] = f"{names.SUBJECT_KEY_PATH}/{names.SUBJECT_KEY}"
     return variables
@@ -255,6 +262,8 @@ def volumes(args: WorkloadArgs) -> dict[str, k8s.core.v1.VolumeArgsDict]:
     found: dict[str, k8s.core.v1.VolumeArgsDict] = {
         "/tmp": {"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}  # noqa: S108
     }
+    if args.settings.tls:
+        found[names.TLS_PATH] = {"name": "tls", "empty_dir": {"medium": "Memory", "size_limit": "1Mi"}}
     if args.subject_key:
         found[names.SUBJECT_KEY_PATH] = {
             "name": names.SUBJECT_KEY,
@@ -310,14 +319,8 @@ def container_spec(
             "read_only_root_filesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # Ready means: it has reproduced its golden predictions. Alive means only that it answers,
-        # for a server without a model is as it should be.
-        "readiness_probe": {
-            "http_get": {"path": "/ping", "port": names.PORT},
-            "period_seconds": 1,
-            "timeout_seconds": 1,
-            "failure_threshold": 3,
-        },
+        "readiness_probe": readiness(settings),
+        # Alive means only that it answers, for a server without a model is as it should be.
         "liveness_probe": {
             "tcp_socket": {"port": names.PORT},
             "period_seconds": 10,
@@ -335,4 +338,15 @@ def container_spec(
             {"name": volume["name"], "mount_path": path, "read_only": "csi" in volume}
             for path, volume in mounted.items()
         ],
+    }
+
+
+def readiness(settings: s.Workload) -> k8s.core.v1.ProbeArgsDict:
+    """Ready means: it has reproduced its golden predictions."""
+    scheme = "HTTPS" if settings.tls else "HTTP"
+    return {
+        "http_get": {"path": "/ping", "port": names.PORT, "scheme": scheme},
+        "period_seconds": 1,
+        "timeout_seconds": 1,
+        "failure_threshold": 3,
     }

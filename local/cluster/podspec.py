@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# How a server is told to speak TLS. Whoever asks a pod here speaks HTTP, on this machine only.
+_TLS = "SERVING_TLS_"
+_WITHOUT_TLS = "TLS to the pod is left out: connections stay on this machine"
 _SLEEP = re.compile(r"^\s*(?:/bin/)?sleep\s+(\d+(?:\.\d+)?)s?\s*$")
 
 
@@ -89,7 +92,10 @@ def _environment(container: Mapping[str, Any], notes: list[str]) -> tuple[Pairs,
     references: list[tuple[str, str]] = []
     for item in container.get("env") or ():
         source = item.get("valueFrom")
-        if source is None:
+        if item["name"].startswith(_TLS):
+            if _WITHOUT_TLS not in notes:
+                notes.append(_WITHOUT_TLS)
+        elif source is None:
             plain.append((item["name"], str(item.get("value", ""))))
         elif "fieldRef" in source:
             references.append((item["name"], source["fieldRef"]["fieldPath"]))

@@ -94,6 +94,42 @@ def test_pods_pass_the_restricted_standard(up: Run, stack: str) -> None:
     )
 
 
+def test_tls_to_the_pods_is_spoken_by_all_who_ask_them() -> None:
+    workload = {**stack_config("prod")["trainserve:workload"], "tls": True}
+    program = run("prod", like="prod", changes={"trainserve:workload": workload})
+    (deployment,) = program.of("kubernetes:apps/v1:Deployment")
+    pod = deployment.inputs["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {item["name"]: item["value"] for item in container["env"] if "_TLS_" in item["name"]}
+    folder = "/etc/trainserve/tls"
+    assert variables == {
+        "SERVING_TLS_CERT_FILE": f"{folder}/tls.crt",
+        "SERVING_TLS_KEY_FILE": f"{folder}/tls.key",
+        "SERVING_TLS_SELF_SIGNED": "on",
+    }
+    # The key is in the pod's memory, and in no Secret, state or image.
+    (mount,) = [m for m in container["volumeMounts"] if m["mountPath"] == folder]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == mount["name"]]
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
+    assert mount["readOnly"] is False
+    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    (ingress,) = program.of("kubernetes:networking.k8s.io/v1:Ingress")
+    asked = ingress.inputs["metadata"]["annotations"]
+    assert asked["alb.ingress.kubernetes.io/backend-protocol"] == "HTTPS"
+    assert asked["alb.ingress.kubernetes.io/healthcheck-protocol"] == "HTTPS"
+    (monitor,) = program.of("kubernetes:monitoring.coreos.com/v1:ServiceMonitor")
+    (endpoint,) = monitor.inputs["spec"]["endpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_pods_speak_plain_http_unless_told_otherwise(up: Run, stack: str) -> None:
+    (deployment,) = up(stack).of("kubernetes:apps/v1:Deployment")
+    (container,) = deployment.inputs["spec"]["template"]["spec"]["containers"]
+    assert not [item["name"] for item in container["env"] if "_TLS_" in item["name"]]
+    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_the_release_function_may_release_and_no_more(up: Run, stack: str) -> None:
     program = up(stack)

@@ -37,6 +37,19 @@ def test_pre_stop_hooks_that_sleep_are_honoured(hook: dict[str, Any], seconds: f
     assert (parsed.pre_stop_s, bool(parsed.notes)) == (seconds, noted)
 
 
+def test_pods_here_speak_plain_http_and_say_so() -> None:
+    parsed = spec(
+        env=[
+            {"name": "SERVING_TLS_CERT_FILE", "value": "/etc/trainserve/tls/tls.crt"},
+            {"name": "SERVING_TLS_SELF_SIGNED", "value": "on"},
+            {"name": "SERVING_PORT", "value": "8080"},
+        ],
+        readinessProbe={"httpGet": {"path": "/ping", "port": 8080, "scheme": "HTTPS"}},
+    )
+    assert parsed.environment == (("SERVING_PORT", "8080"),)
+    assert parsed.notes == ("TLS to the pod is left out: connections stay on this machine",)
+
+
 def test_what_is_not_done_is_noted() -> None:
     parsed = spec(
         {"initContainers": [{}]},

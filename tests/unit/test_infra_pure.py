@@ -164,9 +164,13 @@ def test_karpenter_has_six_policies_that_fit_into_a_role() -> None:
         "resource-discovery",
     ]
     actions = {action for statements in made.values() for s in statements for action in s.actions}
-    # Finalizers need the first (karpenter #9185); the profile is the program's, so none is made.
+    # Finalizers need the first (karpenter #9185); the profile is the program's, so none is made. An account's
+    # first spot instance needs the second, and EC2 makes that role only.
     assert "iam:ListInstanceProfiles" in actions
-    assert not {a for a in actions if a.startswith("iam:") and "Create" in a}
+    assert {a for a in actions if a.startswith("iam:") and "Create" in a} == {"iam:CreateServiceLinkedRole"}
+    (first,) = [s for s in made["iam-integration"] if "iam:CreateServiceLinkedRole" in s.actions]
+    assert first.conditions == {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
+    assert "*" not in first.resources
     for statements in (made["node-lifecycle"],):
         for statement in statements:
             if statement.sid != "StartFromImages":
@@ -188,9 +192,13 @@ def test_the_controllers_extras_are_asked_for() -> None:
     assert {"acm:DescribeCertificate", "wafv2:AssociateWebACL"} <= extra
 
 
-def door(**values: Any) -> entrance.Door:
+def door(*, tls: bool = False, **values: Any) -> entrance.Door:
     return entrance.Door(
-        settings=balancer(**values), group="trainserve-dev", vpc_cidr="10.0.0.0/16", log_bucket=None
+        settings=balancer(**values),
+        group="trainserve-dev",
+        vpc_cidr="10.0.0.0/16",
+        log_bucket=None,
+        tls_to_pods=tls,
     )
 
 
@@ -220,6 +228,13 @@ def test_a_certificate_means_tls_13_only_and_a_name() -> None:
     assert spec["rules"][0]["host"] == "flights.models.example.com"
     grpc = entrance.nlb_annotations(own)
     assert grpc["service.beta.kubernetes.io/aws-load-balancer-ssl-cert"] == CERTIFICATE
+
+
+@pytest.mark.parametrize(("tls", "spoken"), [(False, "HTTP"), (True, "HTTPS")])
+def test_the_load_balancer_speaks_to_pods_as_it_asks_for_their_health(tls: bool, spoken: str) -> None:
+    found = entrance.ingress_annotations(door(tls=tls))
+    for what in ("backend-protocol", "healthcheck-protocol"):
+        assert found[f"alb.ingress.kubernetes.io/{what}"] == spoken
 
 
 def test_charts_are_given_what_they_would_guess_wrong() -> None:

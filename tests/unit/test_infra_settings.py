@@ -244,6 +244,12 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         "loadBalancer.deregistrationSeconds: want at most workload.preStopSeconds (10)",
     ),
     ("dev", {"workload.grpcPort": 8080}, "workload.grpcPort: 8080 is the HTTP server's"),
+    (
+        "dev",
+        {"workload.tls": True, "workload.grpcPort": 9000},
+        "workload.tls: covers HTTP only, so leave trainserve:workload.grpcPort out",
+    ),
+    ("dev", {"workload.tls": "on"}, 'workload.tls: want true or false, got "on"'),
     ("prod", {"cluster.logTypes": ["api"]}, "cluster.logTypes: want all five where"),
     ("prod", {"loadBalancer.accessLogs": False}, "loadBalancer.accessLogs: want true where"),
 ]
