@@ -53,7 +53,11 @@ class FargateLogs(PlatformComponent):
         )
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": _NAMESPACE, "labels": {_NAMESPACE: "enabled"}},
+            metadata={
+                "name": _NAMESPACE,
+                # EKS knows it by the first; no pod runs here.
+                "labels": {_NAMESPACE: "enabled", "pod-security.kubernetes.io/enforce": "restricted"},
+            },
             opts=self.child(),
         )
         router = k8s.core.v1.ConfigMap(

@@ -53,6 +53,7 @@ class Settings:
     settle_seconds: float = 1.0  # a drain ends early after this long without any connection
     tls_cert_file: Path | None = None  # PEM, the chain; with the key's file: TLS instead of plain HTTP
     tls_key_file: Path | None = None
+    tls_self_signed: bool = False  # both are made at start, for one who encrypts and does not check
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -72,6 +73,10 @@ class Settings:
             raise SettingsError(f"{PREFIX}SPLIT: excludes {PREFIX}DEFAULT_MODEL")
         if self.shadow and self.shadow in {self.default_model, *(name for name, _ in self.split)}:
             raise SettingsError(f"{PREFIX}SHADOW: {self.shadow!r} already answers such requests")
+        if self.tls_self_signed and self.tls_cert_file is None:
+            raise SettingsError(
+                f"{PREFIX}TLS_SELF_SIGNED: needs {PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE"
+            )
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             missing = "CERT" if self.tls_cert_file is None else "KEY"
             raise SettingsError(f"{PREFIX}TLS_{missing}_FILE: is missing; certificate and key go together")
@@ -182,5 +187,6 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "settle_seconds": _seconds(0.0, 60.0),
     "tls_cert_file": lambda variable, text: Path(_text(variable, text)),
     "tls_key_file": lambda variable, text: Path(_text(variable, text)),
+    "tls_self_signed": _flag,
     "log_level": lambda variable, text: _text(variable, text).lower(),
 }

@@ -6,7 +6,7 @@ import os
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from serving import log
+from serving import log, self_signed
 from serving.settings import PREFIX, SettingsError
 
 if TYPE_CHECKING:
@@ -64,9 +64,14 @@ class Certificate:
 
 
 def certificate(settings: Settings) -> Certificate | None:
-    """Return the certificate that the settings name, if they do; raises `SettingsError`."""
+    """Return the certificate that the settings name, if they do, made first if they say so.
+
+    Raises `SettingsError`.
+    """
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
+    if settings.tls_self_signed:
+        self_signed.make(settings.tls_cert_file, settings.tls_key_file)
     return Certificate(settings.tls_cert_file, settings.tls_key_file)
 
 
