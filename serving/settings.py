@@ -73,6 +73,12 @@ class Settings:
             raise SettingsError(f"{PREFIX}SPLIT: excludes {PREFIX}DEFAULT_MODEL")
         if self.shadow and self.shadow in {self.default_model, *(name for name, _ in self.split)}:
             raise SettingsError(f"{PREFIX}SHADOW: {self.shadow!r} already answers such requests")
+        self._check_tls()
+        for variable in ("split", "shadow", "default_model", "models_api"):
+            if getattr(self, variable) and self.models_dir is None:
+                raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
+
+    def _check_tls(self) -> None:
         if self.tls_self_signed and self.tls_cert_file is None:
             raise SettingsError(
                 f"{PREFIX}TLS_SELF_SIGNED: needs {PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE"
@@ -80,9 +86,6 @@ class Settings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             missing = "CERT" if self.tls_cert_file is None else "KEY"
             raise SettingsError(f"{PREFIX}TLS_{missing}_FILE: is missing; certificate and key go together")
-        for variable in ("split", "shadow", "default_model", "models_api"):
-            if getattr(self, variable) and self.models_dir is None:
-                raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
 
     @property
     def changes_models(self) -> bool:
