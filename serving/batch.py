@@ -273,6 +273,9 @@ class Batcher:
                 queue.otherwise(request)
             except RequestError as error:
                 request.fail(error)
+            except Exception as error:  # noqa: BLE001  the others of the turn must not pay for it
+                log.error("internal error", error, where="reading a row")
+                request.fail(RequestError(500, "internal error"))
 
     def _flush_one_by_one(
         self, waiting: Sequence[Waiting], rows: Sequence[formats.Row], error: PreprocessError

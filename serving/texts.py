@@ -68,7 +68,8 @@ class Numbers:
         if text.count(b"[") != 1:
             return False
         return self._read(text, len(texts), into) or (
-            gaps and b",," in text and self._read(with_nulls(text), len(texts), into)
+            # Of one column, nothing at all is no row.
+            gaps and self._width > 1 and b",," in text and self._read(with_nulls(text), len(texts), into)
         )
 
     def _read(self, text: bytes, rows: int, into: NDArray[np.float32]) -> bool:
@@ -79,7 +80,7 @@ class Numbers:
         try:
             array = cast("simdjson.Array", self._parser.parse(text))
             numbers = np.frombuffer(array.as_buffer(of_type="d"))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RuntimeError):  # the last for whole numbers beyond 64 bits
             return False
         beyond = np.abs(numbers) > _LARGEST
         if missing:
