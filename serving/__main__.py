@@ -26,8 +26,12 @@ from serving.sagemaker import SageMaker
 from serving.server import Server
 from serving.supervisor import Supervisor, workers
 from serving.team import Seat, Team
+from serving.telemetry import Telemetry
 from serving.tls import Certificate
 from serving.v2 import V2
+
+# After the drain, for spans and for the log, each: whoever does not take them must not delay the end.
+_LAST_SECONDS = 1.0
 
 
 def main() -> int:
@@ -44,11 +48,23 @@ def main() -> int:
         log.warning("unknown setting", variable=variable)
     count = workers(chosen)
     if count == 1:
-        return uvloop.run(_serve(chosen, certificate))
-    return Supervisor(chosen, count, lambda seat: uvloop.run(_serve(chosen, certificate, seat))).run()
+        return _run(chosen, certificate)
+    return Supervisor(chosen, count, lambda seat: _run(chosen, certificate, seat)).run()
 
 
-async def _serve(chosen: settings.Settings, certificate: Certificate | None, seat: Seat | None = None) -> int:
+def _run(chosen: settings.Settings, certificate: Certificate | None, seat: Seat | None = None) -> int:
+    """Serve in this process until told to stop; return the exit status."""
+    writer = log.in_background()
+    telemetry = Telemetry(chosen, os.environ, writer)
+    status = uvloop.run(_serve(chosen, certificate, telemetry, seat))
+    telemetry.close(_LAST_SECONDS)
+    writer.flush(_LAST_SECONDS)
+    return status
+
+
+async def _serve(
+    chosen: settings.Settings, certificate: Certificate | None, telemetry: Telemetry, seat: Seat | None
+) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_exception)
     stop = asyncio.Event()
@@ -56,7 +72,9 @@ async def _serve(chosen: settings.Settings, certificate: Certificate | None, sea
         loop.add_signal_handler(number, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
     server = Server(chosen, Metrics(), certificate)
-    models = Models(chosen, server.metrics)
+    server.listeners = telemetry.listeners
+    server.metrics.counters += telemetry.counters
+    models = Models(chosen, server.metrics, telemetry.watches)
     sagemaker = SageMaker(models, chosen, server.heads)
     app = App(server, models, [sagemaker, Endpoints(models, sagemaker), V2(models, server)])
     loading = None

@@ -26,6 +26,7 @@ from serving.texts import FramedQueue, Frames, Numbers, Otherwise, Queue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from serving.context import Context
     from serving.metrics import Histogram, ModelMetrics
     from serving.model import Model
     from serving.observe import Observer, Shadow
@@ -39,6 +40,7 @@ class Request(Protocol):
     """Whoever waits for predictions."""
 
     started: float  # time.perf_counter()
+    context: Context | None  # its id, and the trace that it belongs to, if it says so
 
     def fail(self, error: RequestError) -> None:
         """Answer with the reason why there are no predictions."""

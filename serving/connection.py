@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from serving import endpoints, framing, log
+from serving import context, endpoints, framing, heads, log
 from serving.errors import RequestError
 from serving.exchange import Exchange, Head, KeptExchange
 from serving.responses import CONTINUE
 
 if TYPE_CHECKING:
+    from serving.context import Context
+    from serving.heads import Cuts
     from serving.server import Server
 
 KEPT_HEADERS: Final = frozenset(
@@ -39,9 +41,6 @@ _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
 _PIECE: Final = 8 * 1024
 # Bytes that arrive for each one of a body in chunks. A chunk of a single byte takes six.
 _MOST_FRAMING: Final = 16
-# Heads that each have something new, an id for example, are never met again: few are kept, then forgotten.
-_MOST_KNOWN_HEADS: Final = 1024
-_LONGEST_KNOWN_HEAD: Final = 1024
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
 
@@ -63,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = False  # the client sends no more
         self._held = b""  # arrived and not yet parsed
         self._message = b""  # what arrived on an idle connection, if that may be one whole request
+        self._cuts: Cuts | None = None  # where the last head had what is new in each
         self._offers_upgrade = False
         self._same_request = True  # no other has begun in this piece of data
         self._parser: httptools.HttpRequestParser | None = None
@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._own: list[tuple[bytes, bytes]] = []  # headers that only this request has, as they are spelled
         self._in_head = True
         self._head_bytes = 0
         self._fed = 0
@@ -90,10 +91,13 @@ class Connection(asyncio.Protocol):
         if not (self._receiving or self._held or self._choked or self.finished):
             end = data.find(b"\r\n\r\n") + 4
             server = self.server
+            own = None
             head = server.known_heads.get(data[:end])
+            if head is None and self._cuts is not None:
+                head, own = heads.recall(server.known_heads, data[:end], self._cuts)
             if head is not None and len(data) == end + head.length:
                 # One whole request, whose head the parser has read before: it need not read it again.
-                exchange = Exchange(self, head, data[end:])
+                exchange = Exchange(self, head, data[end:], own)
                 self.pending.append(exchange)
                 plan = head.plan
                 if plan is None:
@@ -164,8 +168,10 @@ class Connection(asyncio.Protocol):
         if self._head_bytes + len(self._target) > self.server.settings.max_header_bytes:
             self._refuse_head()
             return
-        name = name.lower()
-        if self._in_head and name in KEPT_HEADERS:
+        spelled, name = name, name.lower()
+        if self._in_head and name in context.HEADERS:
+            self._own.append((spelled, value))
+        elif self._in_head and name in KEPT_HEADERS:
             if name in self._headers and name not in _LISTS:
                 self._refuse(RequestError(400, f"more than one {name.decode()} header"))
                 return
@@ -214,10 +220,11 @@ class Connection(asyncio.Protocol):
         keep_alive = self.keeps_alive and parser.should_keep_alive() and not parser.should_upgrade()
         head = Head(parser.get_method(), self._target, self._headers, keep_alive=keep_alive, length=len(body))
         if parser.get_http_version() == "1.0" and keep_alive:
-            exchange: Exchange = KeptExchange(self, head, body)
+            exchange: Exchange = KeptExchange(self, head, body, self._take_context())
         else:
-            self._remember(head)
-            exchange = Exchange(self, head, body)
+            message, self._message = self._message, b""
+            self._cuts = heads.remember(self.server.known_heads, message, head, self._own)
+            exchange = Exchange(self, head, body, self._take_context())
         self.pending.append(exchange)
         self.finished = not keep_alive
         if self.server.draining:
@@ -226,21 +233,9 @@ class Connection(asyncio.Protocol):
         else:
             self.server.handle(exchange)
 
-    def _remember(self, head: Head) -> None:
-        """Know the head of a request again that came as one whole piece and asks for nothing special."""
-        message, self._message = self._message, b""
-        end = message.find(b"\r\n\r\n") + 4
-        if (
-            end <= _LONGEST_KNOWN_HEAD
-            and len(message) == end + head.length
-            and head.keep_alive
-            and b"transfer-encoding" not in head.headers
-            and b"expect" not in head.headers
-        ):
-            known = self.server.known_heads
-            if len(known) >= _MOST_KNOWN_HEADS:
-                known.clear()
-            known[message[:end]] = head
+    def _take_context(self) -> Context | None:
+        own, self._own = self._own, []
+        return context.of(own) if own else None
 
     def _parse(self) -> None:
         """Parse what is held, a piece at a time: the answers to all of it may be more than a client takes."""
@@ -382,7 +377,8 @@ class Connection(asyncio.Protocol):
         self._lingers = True
         self._receiving = False
         self.since = self.server.clock
-        exchange = Exchange(self, Head(b"", self._target, self._headers, keep_alive=False), b"")
+        head = Head(b"", self._target, self._headers, keep_alive=False)
+        exchange = Exchange(self, head, b"", self._take_context())
         self.pending.append(exchange)
         self.server.in_flight += 1
         exchange.fail(error)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from serving.context import Context
 from serving.errors import TurnedAwayError
 from serving.responses import JSON
 
@@ -50,14 +52,20 @@ class Head:
 
 
 class Exchange:
-    """A request, and the place of its answer among those of its connection."""
+    """A request, and the place of its answer among those of its connection.
 
-    __slots__ = ("answer", "body", "connection", "head", "identity", "keep_alive", "started")
+    `context` is what its head has for itself alone; None if that is nothing.
+    """
 
-    def __init__(self, connection: Connection, head: Head, body: bytes) -> None:
+    __slots__ = ("answer", "body", "connection", "context", "head", "identity", "keep_alive", "started")
+
+    def __init__(
+        self, connection: Connection, head: Head, body: bytes, context: Context | None = None
+    ) -> None:
         self.connection = connection
         self.head = head
         self.body = body
+        self.context = context
         self.keep_alive = head.keep_alive
         self.identity = head.identity
         self.started = perf_counter()
@@ -76,6 +84,10 @@ class Exchange:
             connection.finished = True
         identity = self.identity + extra if extra else self.identity
         head = server.heads.head(status, content_type, len(body), not self.keep_alive, identity)
+        refused = status >= HTTPStatus.BAD_REQUEST
+        if refused or self.context is not None:
+            self.context = self.context or Context({})
+            head = self.context.stamp(head, refused=refused)
         self.answer = head if self.head.method == b"HEAD" else head + body
         server.count(self, status)
         if pending and pending[0] is self:
@@ -102,6 +114,8 @@ class Exchange:
         # As `Server.count` does: here a call counts.
         server.in_flight -= 1
         server.metrics.requests[self.head.route, 200] += 1
+        if self.context is not None:
+            head = self.context.stamp(head)
         self.answer = answer = head + body
         transport.write(answer)
 
@@ -156,6 +170,8 @@ def deliver_all(
         pending.clear()
         connection.since = clock
         routes.append(exchange.head.route)
+        if exchange.context is not None:
+            head = exchange.context.stamp(head)
         exchange.answer = answer = head + body
         transport.write(answer)
     server.in_flight -= len(routes)

@@ -1,12 +1,80 @@
-"""The log: one JSON object a line on standard error."""
+"""The log: one JSON object a line on standard error; a thread writes it, so nobody waits for its reader."""
+
+from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+_MOST_BYTES: Final = 4 * 1024 * 1024
+# Under load lines are written together, about fifty times a second: to wake the thread for each costs more.
+_PAUSE_SECONDS: Final = 0.02
+_STANDARD_ERROR: Final = 2
+
 _logger = logging.getLogger("serving")
+
+
+class Writer:
+    """Writes lines to a file descriptor from a thread of its own.
+
+    Whoever writes never waits: when the other end is not read, lines are kept up to a bound and then
+    dropped and counted.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.dropped = 0
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[str, int]] = []
+        self._size = 0
+        self._wanted = threading.Event()
+        self._written = threading.Event()
+        self._written.set()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str, lines: int = 1) -> None:
+        """Have whole lines written, soon."""
+        with self._lock:
+            if self._size + len(text) > _MOST_BYTES:
+                self.dropped += lines
+                return
+            if not self._waiting:
+                self._written.clear()
+                self._wanted.set()
+            self._waiting.append((text, lines))
+            self._size += len(text)
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is written, at most so long; return whether it is."""
+        self._closing.set()
+        return self._written.wait(seconds)
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            with self._lock:
+                waiting, self._waiting = self._waiting, []
+            try:
+                self._write_all("".join([text for text, _ in waiting]).encode("utf-8", "replace"))
+            except OSError:
+                # The other end is gone, or the disk is full: there is nobody to tell.
+                self.dropped += sum(lines for _, lines in waiting)
+            with self._lock:
+                self._size -= sum(len(text) for text, _ in waiting)
+                if not self._waiting:
+                    self._written.set()
+            self._closing.wait(_PAUSE_SECONDS)
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._descriptor, data) :]
 
 
 class _JsonLines(logging.Formatter):
@@ -17,9 +85,8 @@ class _JsonLines(logging.Formatter):
         self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
-        seconds, milliseconds = divmod(int(record.created * 1000), 1000)
         line: dict[str, Any] = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z",
+            "time": timestamp(record.created),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **self._always,
@@ -28,6 +95,26 @@ class _JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
+
+
+class _Handler(logging.Handler):
+    """Hands records to the writer."""
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.write(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001  as the handlers of the standard library do
+            self.handleError(record)
+
+
+def timestamp(seconds: float) -> str:
+    """Return a Unix time as RFC 3339 has it, to the millisecond."""
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03d}Z"
 
 
 def configure(level: str, **always: object) -> None:
@@ -39,6 +126,16 @@ def configure(level: str, **always: object) -> None:
     handler.setFormatter(_JsonLines(always))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+
+
+def in_background() -> Writer:
+    """From now on have a thread write, for a process that serves; it does not outlive a fork."""
+    writer = Writer(_STANDARD_ERROR)
+    root = logging.getLogger()
+    handler = _Handler(writer)
+    handler.setFormatter(root.handlers[0].formatter)
+    root.handlers[:] = [handler]
+    return writer
 
 
 def debug(event: str, **detail: object) -> None:

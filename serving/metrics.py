@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -83,12 +83,13 @@ class ModelMetrics:
 
 
 class Metrics:
-    """What the server counts."""
+    """What the server counts; `counters` are others' own: name, what it counts, and how to read it."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.turned_away: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.models: dict[str, ModelMetrics] = {}
+        self.counters: list[tuple[str, str, Callable[[], float]]] = []
         self._started = time.time()
 
     def render(self, *, in_flight: int, connections: int, ready: bool) -> bytes:
@@ -103,6 +104,9 @@ class Metrics:
         for cause, count in sorted(self.turned_away.items()):
             yield f'trainserve_turned_away_total{{cause="{cause}"}} {count}'
         yield from self._model_lines()
+        for name, text, read in self.counters:
+            yield from _head(name, "counter", text)
+            yield f"{name} {read()}"
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = round(usage.ru_utime + usage.ru_stime, 3)
         for name, kind, text, value in (

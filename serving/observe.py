@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serving.batch import Batch, Batcher, Request, Waiting
+    from serving.context import Context
     from serving.formats import Row
     from serving.metrics import Histogram
     from serving.models import Entry
@@ -40,6 +41,9 @@ class ShadowRequest:
     """Rows that another model has answered for; what comes of them here is observed, not returned."""
 
     __slots__ = ("_failed", "original", "started")
+
+    context: Context | None = None
+    """Ids and traces belong to the original."""
 
     def __init__(self, original: Request, failed: Callable[[], None]) -> None:
         self.original = original

@@ -10,6 +10,12 @@ from serving.exchange import Exchange, Head
 GET: Final = b"GET"
 POST: Final = b"POST"
 
+PREDICTIONS: Final = frozenset(("invocations", "invoke", "v2_infer"))
+"""The routes that answer with predictions: what succeeds there has come from a batch."""
+
+PROBES: Final = frozenset(("ping", "metrics", "v2_live", "v2_ready", "v2_model_ready"))
+"""The routes that ask, every few seconds, how the server is."""
+
 Plan = Callable[[Exchange], None]
 """Answers a request, at once or later; may raise `RequestError`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from serving import limits, log
@@ -13,9 +14,10 @@ from serving.responses import Heads
 from serving.tls import HANDSHAKE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from serving.exchange import Exchange, Head
+    from serving.exchange import Exchange
+    from serving.heads import Known
     from serving.metrics import Metrics
     from serving.settings import Settings
     from serving.tls import Certificate
@@ -40,6 +42,10 @@ class Handler(Protocol):
         ...
 
 
+Listener = Callable[["Exchange", int], None]
+"""Is told of an answer and its status when it is ready; predictions may be left to observers."""
+
+
 class Server:
     """Accepts connections and hands their requests to a handler, until it is drained."""
 
@@ -49,7 +55,8 @@ class Server:
         self.certificate = certificate
         self.heads = Heads()
         self.connections: set[Connection] = set()
-        self.known_heads: dict[bytes, Head] = {}
+        self.known_heads: Known = {}
+        self.listeners: Sequence[Listener] = ()
         self.in_flight = 0
         self.draining = False
         self.leaving = False  # the drain period is over
@@ -107,6 +114,8 @@ class Server:
         """Count an answer."""
         self.in_flight -= 1
         self.metrics.requests[exchange.head.route, status] += 1
+        for tell in self.listeners:
+            tell(exchange, status)
 
     def begin_drain(self) -> None:
         """From now on answers close their connection; new connections are still taken."""

@@ -10,10 +10,16 @@ from typing import Literal, TypeVar, get_args
 Choice = Literal["auto", "fast", "xgboost"]
 """A predictor: the fast one wherever it is proven, the fast one or none, XGBoost's own."""
 
+RequestLines = Literal["off", "errors", "on"]
+"""Which requests are logged: none, those that are refused, all."""
+
 PREFIX = "SERVING_"
 SAGEMAKER_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # set by SageMaker for an endpoint of several models
-PREDICTORS = get_args(Choice)
-LOG_LEVELS = ("debug", "info", "warning", "error")
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_requests": get_args(RequestLines),
+    "predictor": get_args(Choice),
+}
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
 """What a model can be called here."""
@@ -55,18 +61,14 @@ class Settings:
     tls_key_file: Path | None = None
     tls_self_signed: bool = False  # both are made at start, for one who encrypts and does not check
     log_level: str = "info"
+    log_requests: RequestLines = "errors"
 
     def __post_init__(self) -> None:
-        if self.log_level not in LOG_LEVELS:
-            raise SettingsError(
-                f"{PREFIX}LOG_LEVEL: want one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}"
-            )
-        if self.predictor not in PREDICTORS:
-            raise SettingsError(f"{PREFIX}PREDICTOR: want one of {', '.join(PREDICTORS)}")
-        if self.models_api and self.workers not in {None, 1}:
-            raise SettingsError(
-                f"{PREFIX}MODELS_API: needs {PREFIX}WORKERS=1: such a request reaches one worker only"
-            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(
+                    f"{PREFIX}{name.upper()}: want one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
         if self.split and self.default_model:
@@ -192,4 +194,5 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "tls_key_file": lambda variable, text: Path(_text(variable, text)),
     "tls_self_signed": _flag,
     "log_level": lambda variable, text: _text(variable, text).lower(),
+    "log_requests": lambda variable, text: _text(variable, text).lower(),
 }

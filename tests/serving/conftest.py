@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -57,8 +57,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start servers of the test's own."""
     started: list[Served] = []
 
-    def start(model_dir: Path, **settings: object) -> Served:
-        started.append(Served(model_dir, tmp_path / f"server{len(started)}.log", **settings))
+    def start(model_dir: Path, environment: Mapping[str, str] | None = None, **settings: object) -> Served:
+        log = tmp_path / f"server{len(started)}.log"
+        started.append(Served(model_dir, log, environment, **settings))
         return started[-1]
 
     yield start

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xgboost
@@ -19,6 +19,9 @@ import xgboost
 from bundle import format as bundle_format
 from bundle.format import Column
 from bundle.preprocess import Preprocessor, features_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
 CARRIERS = ("AA", "B6", "UA")
@@ -117,9 +120,11 @@ def csv_body(rows: list[list[Any]]) -> bytes:
 class Served:
     """A server process on a free port of the loopback interface."""
 
-    def __init__(self, model_dir: Path, log: Path, **settings: object) -> None:
+    def __init__(
+        self, model_dir: Path, log: Path, environment: Mapping[str, str] | None = None, **settings: object
+    ) -> None:
         self.log_path = log
-        environment = {
+        variables = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "training"))),
             "SERVING_HOST": "127.0.0.1",
@@ -128,10 +133,11 @@ class Served:
             "SERVING_MODEL_DIR": str(model_dir),
             "SERVING_SETTLE_SECONDS": "0.1",
             **{f"SERVING_{name.upper()}": str(value) for name, value in settings.items()},
+            **(environment or {}),
         }
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving"], env=environment, stderr=stream, cwd=log.parent
+                [sys.executable, "-m", "serving"], env=variables, stderr=stream, cwd=log.parent
             )
         started = self.wait_for("started")
         self.port: int = started["port"]

@@ -1,0 +1,225 @@
+"""Which requests are traced: decided when they have been answered, so the others cost next to nothing.
+
+Set up by OpenTelemetry's own variables; what becomes of the requests that are taken is in
+`trace_export.py` and `spans.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import getrandbits, random, randrange
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from urllib.parse import urlsplit
+
+from serving.context import Context
+from serving.observe import ShadowRequest
+from serving.routes import PREDICTIONS, PROBES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from serving.batch import Batch, Waiting
+    from serving.context import Parent
+    from serving.exchange import Exchange, Head
+    from serving.models import Entry
+    from serving.observe import Observer
+    from serving.trace_export import TraceExport
+
+DEFAULT_SHARE: Final = 0.01
+"""Of the requests that belong to no trace, where the environment names no sampler."""
+
+_OK: Final = 200
+_LIMIT: Final = 1 << 64
+_DEFAULT_SAMPLER: Final = "parentbased_traceidratio"
+_SHARES: Final = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """OpenTelemetry's samplers: the share of traces, and whether a caller's own decision comes before it."""
+
+    share: float = DEFAULT_SHARE
+    parent_based: bool = True
+
+    def wants(self, parent: Parent | None) -> bool:
+        """Whether a request is traced, which belongs to this trace or to none yet."""
+        if parent is None:
+            return random() < self.share  # noqa: S311  a sample, not a secret
+        if self.parent_based:
+            return parent.sampled
+        return int(parent.trace_id[16:], 16) < round(self.share * _LIMIT)
+
+    def new_trace_id(self) -> str:
+        """Return the id of a trace that is sampled: so that whoever samples by the id decides the same."""
+        low = randrange(1, max(2, round(self.share * _LIMIT)))  # noqa: S311
+        return f"{getrandbits(64):016x}{low:016x}"
+
+
+class SettingError(Exception):
+    """A variable of OpenTelemetry's that cannot be used here."""
+
+
+def from_environment(environment: Mapping[str, str]) -> Sampling | None:
+    """Return what is traced; None where no endpoint is set or tracing is switched off.
+
+    Raises `SettingError` naming the variable that cannot be used. An empty variable is one that is not set.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    endpoint = _first(environment, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip()
+    if endpoint is None or exporter == "none":
+        return None
+    if exporter not in {"", "otlp"}:
+        raise SettingError(f"OTEL_TRACES_EXPORTER: want otlp or none, got {exporter!r}")
+    protocol = _first(environment, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    if protocol is not None and protocol[1] != "http/protobuf":
+        raise SettingError(f"{protocol[0]}: want http/protobuf, got {protocol[1]!r}")
+    try:
+        url = urlsplit(endpoint[1])
+        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # Not the value: it may have credentials in it.
+        raise SettingError(f"{endpoint[0]}: want an http:// or https:// URL")
+    return _sampling(environment)
+
+
+def _sampling(environment: Mapping[str, str]) -> Sampling:
+    name = environment.get("OTEL_TRACES_SAMPLER", "").strip() or _DEFAULT_SAMPLER
+    kind = name.removeprefix("parentbased_")
+    if kind not in _SHARES:
+        raise SettingError(
+            f"OTEL_TRACES_SAMPLER: want {', '.join(_SHARES)} or parentbased_ and one of them, got {name!r}"
+        )
+    share = _SHARES[kind]
+    if share is None:
+        share = _share(environment)
+    return Sampling(share=share, parent_based=kind != name)
+
+
+def _share(environment: Mapping[str, str]) -> float:
+    text = environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    if not text:
+        return DEFAULT_SHARE
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= 1.0:
+        raise SettingError(f"OTEL_TRACES_SAMPLER_ARG: want a share from 0 to 1, got {text!r}")
+    return share
+
+
+def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str] | None:
+    found = ((name, environment.get(name, "").strip()) for name in names)
+    return next(((name, value) for name, value in found if value), None)
+
+
+class Taken(NamedTuple):
+    """A request that is traced: what is kept of it until its spans are made.
+
+    Times are `time.perf_counter()`; `begun` is when its prediction began, None if it came from no batch.
+    """
+
+    context: Context
+    head: Head
+    status: int
+    started: float
+    begun: float | None
+    done: float
+    request_bytes: int
+    answer_bytes: int
+    model: Mapping[str, str]
+    rows: int
+    batch_rows: int
+
+    @property
+    def spans(self) -> int:
+        """How many spans there will be: of the request, and of its prediction."""
+        return 1 if self.begun is None else 2
+
+
+class Traces:
+    """Takes the requests that are traced."""
+
+    def __init__(self, sampling: Sampling, export: TraceExport) -> None:
+        self.sampling = sampling
+        self.export = export
+
+    def watch(self, entry: Entry) -> Observer:
+        """Return what traces a model's predictions."""
+        return _ModelTraces(entry, self)
+
+    def answered(self, exchange: Exchange, status: int) -> None:
+        """Take an answer that came from no batch, perhaps; probes and scrapes never."""
+        route = exchange.head.route
+        if route in PROBES or (status == _OK and route in PREDICTIONS):
+            return
+        parent = None if exchange.context is None else exchange.context.parent
+        if self.sampling.wants(parent):
+            self.take(exchange, status)
+
+    def take(
+        self,
+        exchange: Exchange,
+        status: int,
+        *,
+        times: tuple[float, float] | None = None,
+        model: Mapping[str, str] | None = None,
+        rows: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Keep what a trace says of a request.
+
+        `times` are those when its prediction began and when it had been answered, `rows` its own and the
+        batch's.
+        """
+        own = exchange.context
+        if own is None:
+            own = exchange.context = Context({})
+        own.trace_id = own.trace_id or self.sampling.new_trace_id()
+        begun, done = times or (None, perf_counter())
+        self.export.put(
+            Taken(
+                context=own,
+                head=exchange.head,
+                status=status,
+                started=exchange.started,
+                begun=begun,
+                done=done,
+                request_bytes=len(exchange.body),
+                answer_bytes=len(exchange.answer or b""),
+                model=model or {},
+                rows=rows[0],
+                batch_rows=rows[1],
+            )
+        )
+
+
+class _ModelTraces:
+    """Takes requests that one model has answered."""
+
+    def __init__(self, entry: Entry, traces: Traces) -> None:
+        loaded = entry.model
+        self._model = {"name": entry.name, "version": loaded.version, "digest": loaded.digest}
+        self._traces = traces
+
+    def observe(self, waiting: Sequence[Waiting], batch: Batch, begun: float, done: float) -> None:
+        """Take those that are traced."""
+        share, wants = self._traces.sampling.share, self._traces.sampling.wants
+        for item in [
+            item
+            for item in waiting
+            if (random() < share if item[0].context is None else wants(item[0].context.parent))  # noqa: S311
+        ]:
+            if not isinstance(item[0], ShadowRequest):
+                self._traces.take(
+                    cast("Exchange", item[0]),
+                    _OK,
+                    times=(begun, done),
+                    model=self._model,
+                    rows=(item[3] - item[2], len(batch.predictions)),
+                )
