@@ -69,6 +69,10 @@ class Settings:
                 raise SettingsError(
                     f"{PREFIX}{name.upper()}: want one of {', '.join(choices)}, got {getattr(self, name)!r}"
                 )
+        if self.models_api and self.workers not in {None, 1}:
+            raise SettingsError(
+                f"{PREFIX}MODELS_API: needs {PREFIX}WORKERS=1: such a request reaches one worker only"
+            )
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
         if self.split and self.default_model:
