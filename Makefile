@@ -13,12 +13,13 @@ RUN := .venv/bin/python
 MEMBERS := pyproject.toml serving/pyproject.toml functions/pyproject.toml training/pyproject.toml
 # One more than two cores: many tests wait for processes.
 WORKERS ?= 3
+OVERLOAD ?= 600
 STACK ?= dev
 
-.PHONY: help demo up down plan test test-fast bench bench-quick lint format pins clean
+.PHONY: help demo up down plan test test-fast bench bench-quick bench-overload lint format pins clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo .venv-serving/.done ## Install, then watch the whole loop run on this machine (about a minute)
 	@$(RUN) -m local demo
@@ -43,6 +44,9 @@ bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers
 
 bench-quick: .venv/.demo .venv-serving/.done ## Measure the model server alone (about 2 minutes)
 	@UV=$(UV) $(RUN) -m bench --plan quick
+
+bench-overload: .venv/.demo .venv-serving/.done ## Ten minutes at 120 % of the server's capacity (OVERLOAD=600 seconds); needs wrk
+	@UV=$(UV) $(RUN) -m bench.overload --seconds $(OVERLOAD)
 
 lint: .venv/.dev ## Style, format and strict types
 	@.venv/bin/ruff check .

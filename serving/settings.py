@@ -52,7 +52,7 @@ class Settings:
     max_header_bytes: int = 16 * 1024
     max_rows: int = 10_000
     max_connections: int = 4096
-    max_queue_seconds: float = 1.0  # that a request may lie unread before it is turned away
+    max_queue_seconds: float = 2.0  # that a request may lie unread before it is turned away
     request_seconds: float = 30.0  # for a request to arrive whole, and for an answer to be taken
     keepalive_seconds: float = 75.0  # above the 60 s of a load balancer, which must close first
     drain_seconds: float = 20.0  # below the 30 s that Kubernetes waits

@@ -130,6 +130,8 @@ class Served:
             "SERVING_HOST": "127.0.0.1",
             "SERVING_PORT": "0",
             "SERVING_WORKERS": "1",
+            # A machine that runs many tests at once may stand still for seconds.
+            "SERVING_MAX_QUEUE_SECONDS": "60",
             "SERVING_MODEL_DIR": str(model_dir),
             "SERVING_SETTLE_SECONDS": "0.1",
             **{f"SERVING_{name.upper()}": str(value) for name, value in settings.items()},
