@@ -2,6 +2,8 @@
 
 Every connection up to the limit is served. One beyond it, surplus, may ask for health and metrics, so that
 whoever watches the server does not take full for dead; anything else is answered 503. Then it is closed.
+That answer comes with the server's next look at its connections: to accept and close one costs ten times what
+a request costs, and clients that try again at once would get the time of those that are served.
 
 Of requests, one is turned away when its bytes lay unread for too long. Under overload that is where the queue
 is: in the sockets' buffers. What has been read is answered with the next batch, so it needs no limit.
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from serving.exchange import Exchange
+    from serving.server import Server
 
 RESERVED: Final = 64
 """As many surplus connections may be there before they have asked."""
@@ -27,6 +30,8 @@ RESERVED: Final = 64
 # How long such a connection may take to ask.
 _PATIENCE_SECONDS: Final = 2.0
 READS: Final = frozenset((b"GET", b"HEAD"))
+# With more surplus connections than this, answers come at once.
+_MOST_WAITING: Final = 1024
 _WATCHED: Final = frozenset((b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
 
 # In `struct tcp_info` of Linux: milliseconds since data came last.
@@ -58,6 +63,10 @@ class Surplus(Connection):
 
     keeps_alive = False
 
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self._doomed = False  # has asked what it may not, and is about to be told
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request; whoever has waited longest for theirs makes room."""
         super().connection_made(transport)
@@ -75,13 +84,23 @@ class Surplus(Connection):
     def on_headers_complete(self) -> None:
         """Refuse what is not for those who watch."""
         self.server.unasked.pop(self, None)
-        if self._target not in _WATCHED:
-            self._refuse(TurnedAwayError("connections", "too many connections"))
-        super().on_headers_complete()
+        if self._target in _WATCHED:
+            super().on_headers_complete()
+            return
+        self._doomed = self.finished = True
+        if self.server.surplus > _MOST_WAITING:
+            self.turn_away()
+
+    def eof_received(self) -> bool:
+        """Answer now: the client waits for nothing else."""
+        if self._doomed:
+            self.turn_away()
+        return super().eof_received()
 
     def check(self, now: float) -> None:
-        """Wait less long for a request than other connections do."""
-        if self in self.server.unasked and now - self.since > _PATIENCE_SECONDS:
+        """Tell who has to be told, and wait less long for a request than other connections do."""
+        silent = self in self.server.unasked and now - self.since > _PATIENCE_SECONDS
+        if silent or self._doomed:
             self.turn_away()
         else:
             super().check(now)
@@ -93,6 +112,7 @@ class Surplus(Connection):
         self.server.unasked.pop(self, None)
 
     def turn_away(self) -> None:
-        """Refuse before anything was asked."""
+        """Answer that there are too many connections."""
         self.server.unasked.pop(self, None)
+        self._doomed = self.finished = False
         self._refuse(TurnedAwayError("connections", "too many connections"))

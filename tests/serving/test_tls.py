@@ -1,8 +1,10 @@
 """TLS at the server: which files it takes, which versions it speaks, and that it follows the files."""
 
 import datetime as dt
+import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +113,19 @@ def test_changed_files_are_taken(secure: Served, tmp_path: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             SecureClient(secure.port, old)
         assert before.send(POST).receive().status == 200
+
+
+def test_what_waited_is_known_behind_tls(serve: Callable[..., Served], plain: Made, tmp_path: Path) -> None:
+    cert_file, key_file = write_pair(tmp_path / "tls")
+    served = serve(plain.directory, tls_cert_file=cert_file, tls_key_file=key_file, max_queue_seconds=0.1)
+    served.wait_for("ready")
+    with SecureClient(served.port, cert_file) as client:
+        served.process.send_signal(signal.SIGSTOP)
+        client.send(POST)
+        time.sleep(0.3)
+        served.process.send_signal(signal.SIGCONT)
+        assert client.receive().status == 503
+        assert client.send(POST).receive().status == 200
 
 
 def chosen(cert_file: Path, key_file: Path) -> settings.Settings:
