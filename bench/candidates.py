@@ -77,8 +77,8 @@ def server_settings(python: Path) -> frozenset[str]:
     return frozenset(json.loads(ended.stdout)) if ended.returncode == 0 else frozenset()
 
 
-def ours(name: str = XGBOOST, **settings: object) -> Candidate:
-    """Return this project's server with these settings."""
+def ours(name: str = XGBOOST, variables: Mapping[str, str] | None = None, /, **settings: object) -> Candidate:
+    """Return this project's server with these settings, and variables of others' besides."""
 
     def launch(place: Place) -> Launch:
         port = free_port()
@@ -90,7 +90,7 @@ def ours(name: str = XGBOOST, **settings: object) -> Candidate:
             cwd=place.work,
             port=port,
             ready="/ping",
-            environment={"PYTHONPATH": _import_path(), **environment},
+            environment={"PYTHONPATH": _import_path(), **environment, **(variables or {})},
             patience_s=30.0,
         )
 

@@ -137,6 +137,11 @@ class Served:
         text = self._log.read_text(encoding="utf-8", errors="replace").strip()
         return text.splitlines()[-1][-300:] if text else "it wrote nothing"
 
+    def lines(self, mark: bytes) -> int:
+        """Return how many lines it wrote that have this in them."""
+        with self._log.open("rb") as stream:
+            return sum(mark in line for line in stream)
+
     def stop(self) -> None:
         """End the server and everything it started, whatever session that is in."""
         tree = self._tree()

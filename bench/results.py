@@ -132,6 +132,10 @@ class Book:
         ratios = [mine[number] / theirs[number] for number in mine if theirs.get(number)]
         return median(ratios) if ratios else None
 
+    def forget(self, name: str) -> None:
+        """Leave out what was measured of a candidate."""
+        self.measurements = [item for item in self.measurements if item.candidate != name]
+
     def document(self) -> dict[str, Any]:
         """Return what `bench.json` has of this."""
         return {

@@ -64,7 +64,7 @@ class Runner:
         self.plan = plan
         self.settings = settings
         self.ours = candidates.all_ours(settings)
-        self._cores = cores
+        self.cores = cores
         self._wrk = wrk_path
         self._note, self._live = note, live
         self._script = place.work / "load.lua"
@@ -107,7 +107,7 @@ class Runner:
         self._live(f"{candidate.name}: starting")
         self.book.kinds[candidate.name] = candidate.kind
         return Served(
-            candidate.launch(self.place), self.place.work / f"server-{self._logs}.log", self._cores.server
+            candidate.launch(self.place), self.place.work / f"server-{self._logs}.log", self.cores.server
         )
 
     def check(self, served: Served, spoken: Format) -> None:
@@ -225,7 +225,7 @@ class Runner:
                 self.measure(candidates.FLOOR, floor, empty, 1, number=number, seconds=self.plan.floor_s)
                 for size, seconds in zip(self.plan.sizes, (self.plan.one_s, self.plan.many_s), strict=False):
                     for name, served in speakers:
-                        self._warm(served, spoken, size)
+                        self.warm(served, spoken, size)
                         self.measure(name, served, spoken, size, number=number, seconds=seconds)
             self.book.rss_mib[candidates.FLOOR].append(floor.memory_mib())
             self.book.cold_s[candidates.FLOOR].append(floor.cold_s)
@@ -255,7 +255,7 @@ class Runner:
             with self.start(peer) as served:
                 self.check(served, spoken)
                 for size, seconds in zip(self.plan.sizes, (self.plan.one_s, self.plan.many_s), strict=False):
-                    self._warm(served, spoken, size)
+                    self.warm(served, spoken, size)
                     self.measure(peer.name, served, spoken, size, number=number, seconds=seconds)
                 # The first start compiles its modules: that is installing, not starting.
                 if number or self.plan.peer_rounds == 1:
@@ -263,20 +263,6 @@ class Runner:
                 self.book.rss_mib[peer.name].append(served.memory_mib())
         except (StartError, CheckError, wrk.WrkError) as error:
             self.leave_out(peer.name, str(error))
-
-    def switches(self, on: dict[str, object]) -> None:
-        """Compare our server with everything switched on with the same without."""
-        self.book.switches = {key: str(value) for key, value in on.items()}
-        chosen = {"predictor": "fast"} if len(self.ours) > 1 else {}
-        both = [candidates.ours(targets.OFF, **chosen), candidates.ours(targets.ON, **chosen, **on)]
-        for number in range(self.plan.switch_rounds):
-            for candidate in both:
-                with self.start(candidate) as served:
-                    self._warm(served, formats.CSV, 1)
-                    self.measure(
-                        candidate.name, served, formats.CSV, 1, number=number, seconds=self.plan.one_s
-                    )
-                    self.book.rss_mib[candidate.name].append(served.memory_mib())
 
     def _pace(self, name: str, served: Served, arrivals: str) -> None:
         self._live(f"{name}: {PAPER_RATE:,.0f} requests/s, {arrivals} arrivals")
@@ -300,7 +286,7 @@ class Runner:
 
     def _on_load_core(self, argv: Sequence[str], patience_s: float) -> subprocess.CompletedProcess[str]:
         mine = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {self._cores.load})
+        os.sched_setaffinity(0, {self.cores.load})
         try:
             return subprocess.run(
                 argv, cwd=candidates.ROOT, capture_output=True, text=True, timeout=patience_s, check=False
@@ -322,7 +308,8 @@ class Runner:
             wrk.write_requests(path, requests)
         return path
 
-    def _warm(self, served: Served, spoken: Format, size: int) -> None:
+    def warm(self, served: Served, spoken: Format, size: int) -> None:
+        """Let a server meet the load before it is measured."""
         if self.plan.warm_s:
             argv = self._argv(served, self._requests(spoken, size), self.plan.warm_s)
             self._on_load_core(argv, self.plan.warm_s + 30.0)

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bench import targets
+from bench import candidates, collector, formats, targets
+from bench.processes import Served, StartError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.runner import Runner
+
+_WANTED: Final = ("capture_to", "log_requests")
 
 
 def measure(runner: Runner) -> None:
-    """Measure the pair, if the server has the switches."""
-    directory = runner.place.work / "capture"
-    on = settings(runner.settings, str(directory))
-    if on is None:
-        runner.leave_out(targets.ON, "the server has no capture yet")
+    """Measure the pair in turn, and see that what was switched on did something; metrics are always on."""
+    missing = [name for name in _WANTED if name not in runner.settings]
+    if missing:
+        runner.leave_out(targets.ON, f"the server has no setting {', '.join(missing)}")
         return
-    directory.mkdir()
-    runner.switches(on)
+    place = runner.place.work
+    captured = place / "capture"
+    captured.mkdir()
+    try:
+        with Served(collector.launch(candidates.ROOT), place / "collector.log", runner.cores.load) as traces:
+            _rounds(runner, captured, traces)
+    except StartError as error:
+        runner.leave_out(targets.ON, str(error))
 
 
-def settings(known: frozenset[str], directory: str) -> dict[str, object] | None:
-    """Return the settings that switch everything on; None when there is no capture."""
-    wanted: dict[str, object] = {
-        "capture_to": directory,
-        "capture_percentage": 100,
-        "log_requests": "on",
+def _rounds(runner: Runner, captured: Path, traces: Served) -> None:
+    on: dict[str, object] = {"capture_to": captured, "capture_percentage": 100, "log_requests": "on"}
+    # The server's own share of requests: the sampler's default.
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{traces.port}"}
+    runner.book.switches = {**{key: str(value) for key, value in on.items()}, **environment}
+    chosen = {"predictor": "fast"} if len(runner.ours) > 1 else {}
+    both = [
+        candidates.ours(targets.OFF, log_requests="off", **chosen),
+        candidates.ours(targets.ON, environment, **chosen, **on),
+    ]
+    logged = 0
+    for number in range(runner.plan.switch_rounds):
+        for candidate in both:
+            with runner.start(candidate) as served:
+                runner.warm(served, formats.CSV, 1)
+                seconds = runner.plan.one_s
+                runner.measure(candidate.name, served, formats.CSV, 1, number=number, seconds=seconds)
+                runner.book.rss_mib[candidate.name].append(served.memory_mib())
+            if candidate is both[1]:
+                logged += served.lines(b'"event":"request"')
+    idle = {
+        "captured": not any(path.stat().st_size for path in captured.rglob("*") if path.is_file()),
+        "logged": not logged,
+        "traced": traces.ask("GET", "/")[1] == b"0",
     }
-    found = {key: value for key, value in wanted.items() if key in known}
-    return found if "capture_to" in found else None
+    for what in [name for name, nothing in idle.items() if nothing]:
+        runner.leave_out(targets.ON, f"nothing was {what}, so the figure would say nothing")
+        runner.book.forget(targets.ON)
