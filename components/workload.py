@@ -227,7 +227,7 @@ def spread(
 
 
 def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
-    """The server's variables, and OpenTelemetry's own for whatever in the image traces."""
+    """The server's variables, and OpenTelemetry's own, by which it traces."""
     settings = args.settings
     drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
     variables = {

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,6 +12,7 @@ from components import names
 from components.alert_rules import rules
 from components.grafana import dashboard
 from components.operations_settings import Observability
+from serving import tracing
 from serving.metrics import Metrics, ModelMetrics
 from tests.contract.recorder import ROOT, Program, run
 
@@ -174,6 +176,28 @@ def test_a_release_that_puts_nothing_in_service_is_told(up: Run) -> None:
     outcomes = set(re.findall(r'return "(\w+)", ', settle))
     undone = set(re.findall(r'outcome = "(\w+)"', inputs["pattern"]))
     assert outcomes == {"released", "rejected"} | undone
+
+
+@pytest.mark.parametrize(("stack", "share"), [("dev", 0.05), ("prod", 0.01)])
+def test_traces_find_their_way(up: Run, stack: str, share: float) -> None:
+    program = up(stack)
+    (deployment,) = program.of("kubernetes:apps/v1:Deployment")
+    (container,) = deployment.inputs["spec"]["template"]["spec"]["containers"]
+    variables = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+    # As the server itself reads them.
+    assert tracing.from_environment(variables) == tracing.Sampling(share=share, parent_based=True)
+    url = urlsplit(variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+    service, namespace = str(url.hostname).split(".")
+    assert (service, url.path) == ("cloudwatch-agent", "/v1/traces")
+    ways = [
+        (rule, port["port"])
+        for policy in program.of("kubernetes:networking.k8s.io/v1:NetworkPolicy")
+        for rule in policy.inputs["spec"].get("egress", [])
+        for port in rule.get("ports", [])
+    ]
+    (rule,) = [rule for rule, port in ways if port == url.port]
+    selected = rule["to"][0]["namespaceSelector"]["matchLabels"]
+    assert selected == {"kubernetes.io/metadata.name": namespace}
 
 
 @pytest.mark.parametrize("stack", STACKS)
