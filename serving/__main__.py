@@ -15,8 +15,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvloop
 
 from bundle.format import BundleError
-from serving import log, settings, tls
+from serving import log, settings, subjects, tls
 from serving.app import App
+from serving.capture import Capture
 from serving.endpoints import Endpoints
 from serving.errors import RequestError
 from serving.metrics import Metrics
@@ -39,6 +40,7 @@ def main() -> int:
     try:
         chosen = settings.from_environment(os.environ)
         certificate = tls.certificate(chosen)
+        key = subjects.read_key(chosen)
     except settings.SettingsError as error:
         log.configure("info")
         log.error("bad setting", reason=str(error))
@@ -48,22 +50,28 @@ def main() -> int:
         log.warning("unknown setting", variable=variable)
     count = workers(chosen)
     if count == 1:
-        return _run(chosen, certificate)
-    return Supervisor(chosen, count, lambda seat: _run(chosen, certificate, seat)).run()
+        return _run(chosen, certificate, key)
+    return Supervisor(chosen, count, lambda seat: _run(chosen, certificate, key, seat)).run()
 
 
-def _run(chosen: settings.Settings, certificate: Certificate | None, seat: Seat | None = None) -> int:
+def _run(
+    chosen: settings.Settings, certificate: Certificate | None, key: bytes | None, seat: Seat | None = None
+) -> int:
     """Serve in this process until told to stop; return the exit status."""
     writer = log.in_background()
     telemetry = Telemetry(chosen, os.environ, writer)
-    status = uvloop.run(_serve(chosen, certificate, telemetry, seat))
+    status = uvloop.run(_serve(chosen, certificate, key, telemetry, seat))
     telemetry.close(_LAST_SECONDS)
     writer.flush(_LAST_SECONDS)
     return status
 
 
 async def _serve(
-    chosen: settings.Settings, certificate: Certificate | None, telemetry: Telemetry, seat: Seat | None
+    chosen: settings.Settings,
+    certificate: Certificate | None,
+    key: bytes | None,
+    telemetry: Telemetry,
+    seat: Seat | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_exception)
@@ -74,7 +82,12 @@ async def _serve(
     server = Server(chosen, Metrics(), certificate)
     server.listeners = telemetry.listeners
     server.metrics.counters += telemetry.counters
-    models = Models(chosen, server.metrics, telemetry.watches)
+    watches = [*telemetry.watches]
+    capture = None
+    if chosen.captures:
+        capture = Capture(chosen, key, server)
+        watches.append(capture.watch)
+    models = Models(chosen, server.metrics, watches)
     sagemaker = SageMaker(models, chosen, server.heads)
     app = App(server, models, [sagemaker, Endpoints(models, sagemaker), V2(models, server)])
     loading = None
@@ -96,6 +109,8 @@ async def _serve(
     await stop.wait()
     server.begin_drain()
     await server.drain()
+    if capture is not None:
+        await capture.close()
     await loading
     return 0
 

@@ -51,6 +51,7 @@ class Reply(Protocol):
     """Turns predictions into answers, for one model, protocol and format."""
 
     seconds: Histogram
+    content_type: bytes
 
     def send(self, request: Any, batch: Batch, start: int, stop: int) -> None:  # noqa: ANN401
         """Answer a request, whose rows are those from `start` to `stop` of the batch."""

@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._refuse_head()
             return
         spelled, name = name, name.lower()
-        if self._in_head and name in context.HEADERS:
+        if self._in_head and name in self.server.own_headers:
             self._own.append((spelled, value))
         elif self._in_head and name in KEPT_HEADERS:
             if name in self._headers and name not in _LISTS:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from serving.connection import Connection
     from serving.errors import RequestError
+    from serving.records import Form
 
 
 class Head:
@@ -22,10 +23,11 @@ class Head:
 
     Clients send the same head again and again, so one object serves all requests whose heads are the same
     bytes, and carries what was found out about it: `plan`, which answers such requests, `route`, by which
-    they are counted, and `identity`, the header lines that name the model.
+    they are counted, and `identity`, the header lines that name the model. `forms` is capture's, by model.
     """
 
     __slots__ = (
+        "forms",
         "headers",
         "identity",
         "keep_alive",
@@ -49,15 +51,27 @@ class Head:
         self.identity = b""
         self.plan: Callable[[Exchange], None] | None = None
         self.translate: Callable[[RequestError], RequestError] | None = None
+        self.forms: dict[object, Form] | None = None
 
 
 class Exchange:
     """A request, and the place of its answer among those of its connection.
 
-    `context` is what its head has for itself alone; None if that is nothing.
+    `context` is what its head has for itself alone; None if that is nothing. `event` is the id of its
+    record, if it is captured.
     """
 
-    __slots__ = ("answer", "body", "connection", "context", "head", "identity", "keep_alive", "started")
+    __slots__ = (
+        "answer",
+        "body",
+        "connection",
+        "context",
+        "event",
+        "head",
+        "identity",
+        "keep_alive",
+        "started",
+    )
 
     def __init__(
         self, connection: Connection, head: Head, body: bytes, context: Context | None = None
@@ -70,6 +84,7 @@ class Exchange:
         self.identity = head.identity
         self.started = perf_counter()
         self.answer: bytes | None = None
+        self.event: bytes
 
     def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
         """Answer; it is sent when the answers before it on the connection have been.
@@ -118,6 +133,11 @@ class Exchange:
             head = self.context.stamp(head)
         self.answer = answer = head + body
         transport.write(answer)
+
+    def answered(self, *, text: bool) -> bytes:
+        """Return the body of the answer that was given; one of text has no such line ends, and is short."""
+        answer = self.answer or b""
+        return (answer.rpartition if text else answer.partition)(b"\r\n\r\n")[2]
 
     def fail(self, error: RequestError) -> None:
         """Answer with the reason of a refusal."""

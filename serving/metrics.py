@@ -90,6 +90,7 @@ class Metrics:
         self.turned_away: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.models: dict[str, ModelMetrics] = {}
         self.counters: list[tuple[str, str, Callable[[], float]]] = []
+        self.others: list[Callable[[], Iterator[str]]] = []  # give the lines of what else is counted
         self._started = time.time()
 
     def render(self, *, in_flight: int, connections: int, ready: bool) -> bytes:
@@ -97,16 +98,18 @@ class Metrics:
         return ("\n".join(self._lines(in_flight, connections, ready)) + "\n").encode()
 
     def _lines(self, in_flight: int, connections: int, ready: bool) -> Iterator[str]:
-        yield from _head("trainserve_requests_total", "counter", "Answers, by route and status.")
+        yield from head("trainserve_requests_total", "counter", "Answers, by route and status.")
         for (route, status), count in sorted(self.requests.items()):
             yield f'trainserve_requests_total{{route="{route}",status="{status}"}} {count}'
-        yield from _head("trainserve_turned_away_total", "counter", "Answers 503, by the limit that was met.")
+        yield from head("trainserve_turned_away_total", "counter", "Answers 503, by the limit that was met.")
         for cause, count in sorted(self.turned_away.items()):
             yield f'trainserve_turned_away_total{{cause="{cause}"}} {count}'
         yield from self._model_lines()
         for name, text, read in self.counters:
-            yield from _head(name, "counter", text)
+            yield from head(name, "counter", text)
             yield f"{name} {read()}"
+        for lines in self.others:
+            yield from lines()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = round(usage.ru_utime + usage.ru_stime, 3)
         for name, kind, text, value in (
@@ -118,39 +121,41 @@ class Metrics:
             ("process_cpu_seconds_total", "counter", "Processor time used.", cpu),
             ("process_start_time_seconds", "gauge", "Start, as a Unix time.", round(self._started, 3)),
         ):
-            yield from _head(name, kind, text)
+            yield from head(name, kind, text)
             yield f"{name} {value}"
 
     def _model_lines(self) -> Iterator[str]:
-        models = [(f'model="{_escape(name)}",', model) for name, model in sorted(self.models.items())]
-        yield from _head(
+        models = [(f'model="{escape(name)}",', model) for name, model in sorted(self.models.items())]
+        yield from head(
             "trainserve_request_seconds", "histogram", "Request read to answer written, predictions."
         )
         for label, model in models:
             for protocol, seconds in model.protocols():
                 yield from seconds.lines("trainserve_request_seconds", f'{label}protocol="{protocol}",')
-        yield from _head(
+        yield from head(
             "trainserve_queue_seconds", "histogram", "Wait for the batch of a prediction request."
         )
         for label, model in models:
             yield from model.queue_seconds.lines("trainserve_queue_seconds", label)
-        yield from _head("trainserve_batch_rows", "histogram", "Rows of one call of the model.")
+        yield from head("trainserve_batch_rows", "histogram", "Rows of one call of the model.")
         for label, model in models:
             yield from model.batch_rows.lines("trainserve_batch_rows", label)
-        yield from _head("trainserve_rows_total", "counter", "Rows predicted.")
+        yield from head("trainserve_rows_total", "counter", "Rows predicted.")
         for label, model in models:
             yield f"trainserve_rows_total{{{label[:-1]}}} {model.rows}"
-        yield from _head("trainserve_model_info", "gauge", "The models in service.")
+        yield from head("trainserve_model_info", "gauge", "The models in service.")
         for label, model in models:
-            labels = ",".join(f'{key}="{_escape(value)}"' for key, value in model.labels.items())
+            labels = ",".join(f'{key}="{escape(value)}"' for key, value in model.labels.items())
             yield f"trainserve_model_info{{{labels},{label[:-1]}}} 1"
 
 
-def _escape(value: str) -> str:
+def escape(value: str) -> str:
+    """Return the value of a label as Prometheus reads it."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+def head(name: str, kind: str, text: str) -> tuple[str, str]:
+    """Return the lines that say what a metric is."""
     return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
 
 

@@ -9,15 +9,49 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from serving import log
 from serving.errors import RequestError
+from serving.responses import CSV
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from serving.batch import Batch, Batcher, Request, Waiting
     from serving.context import Context
     from serving.formats import Row
     from serving.metrics import Histogram
     from serving.models import Entry
+    from serving.records import Form
+
+
+class ObservedHead(Protocol):
+    """What requests may share; names of headers are in lower case."""
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """The headers that anything here looks at."""
+        ...
+
+    forms: dict[object, Form] | None
+    """Kept here by capture; None at first."""
+
+
+class Observed(Protocol):
+    """What a request of any protocol tells those who observe it."""
+
+    @property
+    def head(self) -> ObservedHead:
+        """Its head, of which several requests may be."""
+        ...
+
+    body: bytes
+    context: Context | None
+    """What its head has for itself alone."""
+
+    event: bytes
+    """The id of its record; set by capture, absent before."""
+
+    def answered(self, *, text: bool) -> bytes:
+        """Return the body of its answer, which is text or not."""
+        ...
 
 
 class Observer(Protocol):
@@ -26,8 +60,8 @@ class Observer(Protocol):
     def observe(self, waiting: Sequence[Waiting], batch: Batch, begun: float, done: float) -> None:
         """Take note; called on the event loop, so return soon.
 
-        The request of an item is whoever asked: an `Exchange`, with its body, headers and answer, or a
-        `ShadowRequest`, whose `original` asked another model and has been answered by that one.
+        The request of an item is an `Observed`, or a `ShadowRequest`, whose `original` is one: it asked
+        another model and has been answered by that one.
         `begun` is when the prediction began, `done` when all had been answered: `time.perf_counter()`.
         """
         ...
@@ -57,7 +91,9 @@ class ShadowRequest:
 
 
 class ShadowReply:
-    """Keeps the answer to itself."""
+    """Keeps the answer to itself; observers may have it as CSV."""
+
+    content_type: bytes = CSV
 
     def __init__(self, seconds: Histogram) -> None:
         self.seconds = seconds

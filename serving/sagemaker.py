@@ -42,6 +42,8 @@ _PAGE: Final = 100
 class CsvReply:
     """Answers with a line for each row."""
 
+    content_type: bytes = CSV
+
     def __init__(self, seconds: Histogram, heads: dict[int, bytes]) -> None:
         self.seconds = seconds
         self._heads = heads
@@ -61,6 +63,8 @@ class CsvReply:
 
 class JsonReply:
     """Answers with `{"predictions": […]}`."""
+
+    content_type: bytes = JSON
 
     def __init__(self, seconds: Histogram, heads: dict[int, bytes]) -> None:
         self.seconds = seconds

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from serving import limits, log
+from serving import context, limits, log
 from serving.connection import Connection
 from serving.errors import TurnedAwayError
 from serving.responses import Heads
@@ -57,6 +57,7 @@ class Server:
         self.connections: set[Connection] = set()
         self.known_heads: Known = {}
         self.listeners: Sequence[Listener] = ()
+        self.own_headers: frozenset[bytes] = context.HEADERS
         self.in_flight = 0
         self.draining = False
         self.leaving = False  # the drain period is over

@@ -24,6 +24,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
 """What a model can be called here."""
 
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 _Number = TypeVar("_Number", int, float)
 
 
@@ -62,6 +64,13 @@ class Settings:
     tls_self_signed: bool = False  # both are made at start, for one who encrypts and does not check
     log_level: str = "info"
     log_requests: RequestLines = "errors"
+    capture_to: str = ""  # s3://bucket/prefix, or a directory; empty: nothing is captured
+    capture_percentage: float = 100.0  # of the requests, chosen at random
+    capture_flush_seconds: float = 60.0  # a record waits no longer in memory
+    capture_flush_bytes: int = 4 * 1024 * 1024  # so many are written at once
+    capture_memory_bytes: int = 32 * 1024 * 1024  # of records in memory; what does not fit is dropped
+    subject_header: str = "x-subject-id"  # names whom a request is about; captured only as a hash
+    subject_key_file: Path | None = None  # the hash's secret key
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -75,6 +84,14 @@ class Settings:
             )
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            missing = "CERT" if self.tls_cert_file is None else "KEY"
+            raise SettingsError(f"{PREFIX}TLS_{missing}_FILE: is missing; certificate and key go together")
+        if self.capture_memory_bytes < self.capture_flush_bytes:
+            raise SettingsError(f"{PREFIX}CAPTURE_MEMORY_BYTES: want at least {PREFIX}CAPTURE_FLUSH_BYTES")
+        self._check_models()
+
+    def _check_models(self) -> None:
         if self.split and self.default_model:
             raise SettingsError(f"{PREFIX}SPLIT: excludes {PREFIX}DEFAULT_MODEL")
         if self.shadow and self.shadow in {self.default_model, *(name for name, _ in self.split)}:
@@ -92,6 +109,9 @@ class Settings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             missing = "CERT" if self.tls_cert_file is None else "KEY"
             raise SettingsError(f"{PREFIX}TLS_{missing}_FILE: is missing; certificate and key go together")
+        for variable in ("split", "shadow", "default_model"):
+            if getattr(self, variable) and self.models_dir is None:
+                raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
 
     @property
     def changes_models(self) -> bool:
@@ -99,6 +119,11 @@ class Settings:
         if self.models_api is not None:
             return self.models_api
         return self.models_dir is not None and self.workers in {None, 1}
+
+    @property
+    def captures(self) -> bool:
+        """Whether anything is captured."""
+        return bool(self.capture_to) and self.capture_percentage > 0
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -152,6 +177,18 @@ def _name(variable: str, text: str) -> str:
     return text
 
 
+def _target(variable: str, text: str) -> str:
+    if text and not (_BUCKET.match(text) or text.startswith("/")):
+        raise SettingsError(f"{variable}: want s3://bucket/prefix or an absolute path, got {text!r}")
+    return text
+
+
+def _header(variable: str, text: str) -> str:
+    if not _HEADER.fullmatch(text):
+        raise SettingsError(f"{variable}: want a header's name, got {text!r}")
+    return text.lower()
+
+
 def _flag(variable: str, text: str) -> bool:
     if text.lower() not in {"on", "off"}:
         raise SettingsError(f"{variable}: want on or off, got {text!r}")
@@ -199,4 +236,11 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "tls_self_signed": _flag,
     "log_level": lambda variable, text: _text(variable, text).lower(),
     "log_requests": lambda variable, text: _text(variable, text).lower(),
+    "capture_to": _target,
+    "capture_percentage": lambda variable, text: _number(variable, text, float, 0.0, 100.0),
+    "capture_flush_seconds": _seconds(0.1, 3600.0),
+    "capture_flush_bytes": _integer(1024, 1 << 30),
+    "capture_memory_bytes": _integer(1024, 1 << 34),
+    "subject_header": _header,
+    "subject_key_file": lambda variable, text: Path(_text(variable, text)),
 }

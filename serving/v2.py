@@ -43,6 +43,7 @@ class JsonReply:
     """Answers with the predictions in JSON."""
 
     __slots__ = ("_before", "_heads", "seconds")
+    content_type: bytes = JSON
 
     def __init__(self, seconds: Histogram, heads: dict[int, bytes], before: bytes) -> None:
         self.seconds = seconds
@@ -71,6 +72,7 @@ class BinaryReply:
     """Answers with the predictions as bytes behind the JSON."""
 
     __slots__ = ("_before", "seconds")
+    content_type: bytes = _OCTETS
 
     def __init__(self, seconds: Histogram, before: bytes) -> None:
         self.seconds = seconds

@@ -1,0 +1,133 @@
+"""Captured predictions in the layout of SageMaker's data capture: a JSON object a line."""
+
+from __future__ import annotations
+
+import secrets
+from binascii import b2a_base64
+from itertools import count
+from typing import TYPE_CHECKING, Final, Literal
+
+import orjson
+
+from serving.responses import CSV, JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Encoding = Literal["CSV", "JSON", "BASE64"]
+
+_BINARY_BEHIND_JSON: Final = b"inference-header-content-length"
+INFERENCE_ID: Final = b"x-amzn-sagemaker-inference-id"
+CUSTOM_ATTRIBUTES: Final = b"x-amzn-sagemaker-custom-attributes"
+
+_LOW: Final = [b"%03x" % number for number in range(4096)]
+# A multiple of three: only then pieces of Base64 can be put together.
+_PIECE: Final = 48 * 1024
+
+
+class Form:
+    """What the records of requests with one head, answered by one model in one content type, share.
+
+    A record is `before`, the input, `between`, the output, `after`, the event's id and an end made by `end`,
+    where input and output are `quoted` in their encodings. `custom` is the attribute that the client gave.
+    """
+
+    __slots__ = ("after", "answers", "before", "between", "custom", "input", "output", "text")
+
+    def __init__(self, headers: Mapping[bytes, bytes], answers: bytes) -> None:
+        self.answers = answers
+        self.input: Encoding = input_encoding(headers)
+        self.output: Encoding = output_encoding(answers)
+        self.text = self.input != "BASE64" and self.output != "BASE64"
+        custom = headers.get(CUSTOM_ATTRIBUTES)
+        self.custom = [custom.decode("latin-1")] if custom else []
+        observed = headers.get(b"content-type", JSON)
+        self.before = b'{"captureData":{"endpointInput":%b' % _begin("INPUT", observed)
+        self.between = b'%b,"endpointOutput":%b' % (_end(self.input), _begin("OUTPUT", answers))
+        self.after = b'%b},"eventMetadata":{"eventId":"' % _end(self.output)
+
+    def record(self, body: bytes, answer: bytes, event: bytes, end: bytes) -> bytes:
+        """Return a record."""
+        data, prediction = quoted(body, self.input), quoted(answer, self.output)
+        return b"".join((self.before, data, self.between, prediction, self.after, event, end))
+
+    def pieces(self, body: bytes, answer: bytes, event: bytes, end: bytes) -> Iterator[bytes]:
+        """Give a record a little at a time."""
+        yield self.before
+        yield from quoted_pieces(body, self.input)
+        yield self.between
+        yield from quoted_pieces(answer, self.output)
+        yield self.after + event + end
+
+
+def end(now: bytes, attributes: list[str], inference_id: bytes) -> bytes:
+    """Return the end of a record: SageMaker has a list of texts for whatever else is to be said."""
+    inference = b',"inferenceId":%b' % _text(inference_id) if inference_id else b""
+    return b'","customAttributes":%b,"inferenceTime":"%b"%b},"eventVersion":"0"}\n' % (
+        orjson.dumps(attributes),
+        now,
+        inference,
+    )
+
+
+def event_ids() -> Iterator[bytes]:
+    """Give UUIDs of version 8: random bits for this process, then a number, which costs next to nothing."""
+    text, variant = secrets.token_hex(9), "89ab"[secrets.randbelow(4)]
+    process = f"{text[:8]}-{text[8:12]}-8{text[12:15]}-{variant}{text[15:18]}-".encode()
+    for high in count():
+        begin = b"%b%09x" % (process, high)
+        yield from [begin + low for low in _LOW]
+
+
+def input_encoding(headers: Mapping[bytes, bytes]) -> Encoding:
+    """Return how the body of a request that was answered is written."""
+    media = _media(headers.get(b"content-type", b""))
+    if media == CSV:
+        return "CSV"
+    if media.startswith(b"application/grpc") or _BINARY_BEHIND_JSON in headers:
+        return "BASE64"
+    # Whatever clients call it: what is neither of these has been read as JSON.
+    return "JSON"
+
+
+def output_encoding(content_type: bytes) -> Encoding:
+    """Return how answers of a content type are written."""
+    media = _media(content_type)
+    return "CSV" if media == CSV else "JSON" if media == JSON else "BASE64"
+
+
+def quoted(data: bytes, encoding: Encoding) -> bytes:
+    """Return a body as a JSON text."""
+    if encoding == "BASE64":
+        return b'"%b"' % b2a_base64(data, newline=False)
+    return orjson.dumps(data.decode())
+
+
+def quoted_pieces(data: bytes, encoding: Encoding) -> Iterator[bytes]:
+    """Give what `quoted` returns, a little at a time."""
+    yield b'"'
+    if encoding == "BASE64":
+        for start in range(0, len(data), _PIECE):
+            yield b2a_base64(data[start : start + _PIECE], newline=False)
+    else:
+        text = data.decode()
+        for start in range(0, len(text), _PIECE):
+            yield orjson.dumps(text[start : start + _PIECE])[1:-1]
+    yield b'"'
+
+
+def _begin(mode: str, content_type: bytes) -> bytes:
+    return b'{"observedContentType":%b,"mode":"%b","data":' % (_text(content_type), mode.encode())
+
+
+def _end(encoding: Encoding) -> bytes:
+    return b',"encoding":"%b"}' % encoding.encode()
+
+
+def _text(header: bytes) -> bytes:
+    """Return a header's value as a JSON text."""
+    return orjson.dumps(header.decode("latin-1"))
+
+
+def _media(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()

@@ -1,0 +1,140 @@
+"""The parts of capture: records, their ids, the collecting in memory, and the files."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving import records, stores
+from serving.records import Form
+from serving.writer import Writer
+from tests.serving.capture_support import captured
+
+CSV, JSON = b"text/csv", b"application/json"
+
+
+class Kept:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    async def put(self, key: str, parts: Sequence[bytes]) -> None:
+        self.objects[key] = b"".join(parts)
+
+
+_LONG = st.sampled_from([49_151, 49_152, 49_153, 98_305]).map(
+    lambda size: "ä\n" * (size // 2) + "x" * (size % 2)
+)
+
+
+@settings(max_examples=80)
+@given(
+    content_type=st.sampled_from([CSV, JSON, b"application/grpc", 'text/csv; x="ß%s"'.encode("latin-1")]),
+    body=st.one_of(st.text().map(str.encode), _LONG.map(str.encode), st.binary()),
+    answer=st.tuples(st.sampled_from([CSV, JSON]), st.text().map(str.encode))
+    | st.tuples(st.just(b"application/octet-stream"), st.binary()),
+    inference=st.binary(max_size=50),
+)
+def test_a_record_says_what_was_sent(
+    content_type: bytes, body: bytes, answer: tuple[bytes, bytes], inference: bytes
+) -> None:
+    headers = {b"content-type": content_type}
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        headers[b"content-type"] = content_type = b"application/grpc"
+    form = Form(headers, answer[0])
+    event = b"01234567-89ab-8cde-8f01-23456789abcd"
+    end = records.end(b"2026-01-31T00:00:00Z", ["model=m"], inference)
+    line = form.record(body, answer[1], event, end)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert b"".join(form.pieces(body, answer[1], event, end)) == line
+    record: dict[str, Any] = json.loads(line)
+    assert list(record) == ["captureData", "eventMetadata", "eventVersion"]
+    for side, observed, sent in (
+        ("endpointInput", content_type, body),
+        ("endpointOutput", answer[0], answer[1]),
+    ):
+        part = record["captureData"][side]
+        assert part["observedContentType"].encode("latin-1") == observed
+        found = base64.b64decode(part["data"]) if part["encoding"] == "BASE64" else part["data"].encode()
+        assert found == sent
+    assert record["eventMetadata"]["eventId"] == event.decode()
+    named = record["eventMetadata"].get("inferenceId")
+    assert (named or "").encode("latin-1") == inference
+
+
+def test_ids_are_never_the_same() -> None:
+    first, second = records.event_ids(), records.event_ids()
+    assert len({*islice(first, 10_000), *islice(second, 10_000)}) == 20_000
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("sizes", [[1], [4096], [1024 * 1024], [10, 3_000_000, 5, 4096 * 7]])
+def test_files_are_whole_on_any_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], refused: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    if refused:
+        monkeypatch.setattr(stores, "_write_pages", refuse)
+    parts = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+    directory = stores.Directory(tmp_path)
+    for name in ("a/b/one.jsonl", "a/b/two.jsonl"):  # what the first left in memory is not in the second
+        asyncio.run(directory.put(name, parts))
+        assert (tmp_path / name).read_bytes() == b"".join(parts)
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+        parts.reverse()
+    assert len(list((tmp_path / "a/b").iterdir())) == 2
+
+
+def test_an_object_is_of_one_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_769_860_799.25  # 2026-01-31T11:59:59.25Z
+    store = Kept()
+
+    async def write() -> None:
+        nonlocal now
+        monkeypatch.setattr(time, "time", lambda: now)
+        writer = Writer(store, flush_seconds=60, flush_bytes=10_000, most_bytes=20_000)
+        spool = writer.spool("flights/AllTraffic")
+        for data in (b"before\n", b"too\n"):
+            writer.add(spool, data, 1)
+        now += 1
+        writer.add(spool, b"after\n", 1)
+        await writer.close(5)
+        assert (writer.waiting, writer.written, sum(writer.dropped.values())) == (0, 2, 0)
+
+    asyncio.run(write())
+    (first, one), (second, two) = sorted(store.objects.items())
+    assert first.startswith("flights/AllTraffic/2026/01/31/11/59-59-250-")
+    assert second.startswith("flights/AllTraffic/2026/01/31/12/00-00-250-")
+    assert (one, two) == (b"before\ntoo\n", b"after\n")
+
+
+def test_what_is_put_together_later_counts_at_once() -> None:
+    store = Kept()
+
+    async def write() -> None:
+        writer = Writer(store, flush_seconds=60, flush_bytes=100, most_bytes=1000)
+        spool = writer.spool("m/v")
+        writer.add_large(spool, 900, iter([b"a" * 300, b"b\n"]))
+        writer.add_large(spool, 101, iter([b"never\n"]))
+        writer.add(spool, b"x" * 101, 1)
+        assert (writer.waiting, writer.dropped["memory"]) == (900, 2)
+        await writer.close(5)
+        assert writer.waiting == 0
+
+    asyncio.run(write())
+    assert list(store.objects.values()) == [b"a" * 300 + b"b\n"]
+    assert captured(Path("/nonexistent")) == []
