@@ -16,7 +16,7 @@ WORKERS ?= 3
 OVERLOAD ?= 600
 STACK ?= dev
 
-.PHONY: help demo up down plan test test-fast bench bench-quick bench-overload lint format pins clean
+.PHONY: help demo up down plan test test-fast test-settings bench bench-quick bench-overload lint format pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: .venv/.dev .venv-serving/.done ## Install, then run every test
 
 test-fast: .venv/.dev .venv-serving/.done ## The tests that do not run the whole loop
 	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not loop"
+
+test-settings: .venv/.dev ## Hold the program against many random settings, and each setting alone (minutes)
+	@SETTINGS_EXAMPLES=200 SETTINGS_ALONE=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/contract/test_any_settings.py tests/contract/test_every_setting.py
 
 bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk (about 13 minutes)
 	@UV=$(UV) $(RUN) -m bench

@@ -251,8 +251,7 @@ def _extras(scope: Scope) -> list[iam.Statement]:
             iam.Statement(
                 sid="ProtectBalancers",
                 actions=["elasticloadbalancing:SetWebAcl"],
-                resources=scope.balancing("loadbalancer/app/*/*"),
-                conditions=scope.ours,
+                resources=["*"],  # no resource level
             ),
         ]
     return found

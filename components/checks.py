@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from components import infra_checks, operations_checks
+from components.names import DRAIN_MARGIN_S
 from components.quantities import cpu_milli, memory_mib
 from components.section import NAME_PATTERN
 from components.settings import MAX_HYPERPARAMETER_LENGTH, MAX_STACK_LENGTH, Model, Settings
@@ -180,10 +181,11 @@ def _workload(settings: Settings) -> Iterator[str]:
             f"trainserve:workload.replicas: want from minReplicas ({workload.min_replicas}) to maxReplicas "
             f"({workload.max_replicas}), got {workload.replicas}"
         )
-    if workload.pre_stop_seconds >= workload.grace_period_seconds:
+    if workload.pre_stop_seconds + DRAIN_MARGIN_S >= workload.grace_period_seconds:
         yield (
-            f"trainserve:workload.preStopSeconds: want less than gracePeriodSeconds "
-            f"({workload.grace_period_seconds}), got {workload.pre_stop_seconds}"
+            f"trainserve:workload.preStopSeconds: want at least {DRAIN_MARGIN_S + 1} less than "
+            f"gracePeriodSeconds ({workload.grace_period_seconds}), for a pod answers what it has begun "
+            f"in what is left, got {workload.pre_stop_seconds}"
         )
     if cpu_milli(workload.cpu_request) > cpu_milli(workload.cpu_limit):
         yield (

@@ -75,7 +75,7 @@ class Entrance(PlatformComponent):
             k8s.core.v1.Service(
                 f"{name}-grpc",
                 metadata={
-                    "name": f"{args.model}-grpc",
+                    "name": names.grpc_service(args.model),
                     "namespace": args.namespace,
                     "annotations": {**nlb_annotations(args.door), **_SKIP_AWAIT},
                 },

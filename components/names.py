@@ -33,6 +33,9 @@ TLS_PATH: Final = "/etc/trainserve/tls"
 TRACES: Final = "http://cloudwatch-agent.amazon-cloudwatch:4316/v1/traces"
 """Where the CloudWatch add-on takes OpenTelemetry's traces, for X-Ray."""
 
+DRAIN_MARGIN_S: Final = 5
+"""Of a pod's grace period, what is left when its server has drained: it stops by itself, unkilled."""
+
 CONTAINER: Final = "server"
 PORT: Final = 8080
 
@@ -55,6 +58,11 @@ def cluster_name(stack: str) -> str:
 def incoming(model: str) -> str:
     """The prefix under which a model's new data is uploaded."""
     return f"{INCOMING}{model}/"
+
+
+def grpc_service(model: str) -> str:
+    """The Service of a model's gRPC port, beside the one that is called like the model itself."""
+    return f"{model}-grpc"
 
 
 DISCOVERY: Final = "karpenter.sh/discovery"

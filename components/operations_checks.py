@@ -17,6 +17,7 @@ def problems(settings: Settings, region: str) -> list[str]:
     return [
         *_fargate(settings),
         *_namespaces(settings),
+        *_grpc(settings),
         *_training(settings, region),
         *_security(settings),
         *_production(settings),
@@ -44,6 +45,15 @@ def _namespaces(settings: Settings) -> Iterator[str]:
     taken = {names.MONITORING_NAMESPACE, names.BENCH_NAMESPACE, "amazon-cloudwatch", "karpenter"}
     if settings.workload.namespace in taken:
         yield f"trainserve:workload.namespace: {settings.workload.namespace} is taken by another part"
+
+
+def _grpc(settings: Settings) -> Iterator[str]:
+    if settings.workload.grpc_port is None:
+        return
+    for model in settings.models:
+        if names.grpc_service(model) in settings.models:
+            taken = names.grpc_service(model)
+            yield f"trainserve:models.{taken}: with workload.grpcPort, so {model}'s Service is called"
 
 
 def _training(settings: Settings, region: str) -> Iterator[str]:

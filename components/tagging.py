@@ -13,6 +13,9 @@ MANAGED_BY: Final = "trainserve"
 RESERVED: Final = frozenset({"Project", "Environment", "ManagedBy"})
 """Tags that this program sets itself; settings cannot override them."""
 
+_OBJECT: Final = "aws:s3/bucketObjectv2:BucketObjectv2"
+"""An object in a bucket takes ten tags at the most; the settings may have forty."""
+
 
 def default_tags(stack: str, extra: Mapping[str, str]) -> dict[str, str]:
     """The tags of every taggable resource in the stack."""
@@ -40,7 +43,7 @@ def _merged(defaults: Mapping[str, str], own: Any) -> Any:  # noqa: ANN401  # pl
 
 def register(stack: str, extra: Mapping[str, str]) -> None:
     """Adds the default tags and labels to every resource that is registered after this call."""
-    tags = default_tags(stack, extra)
+    tags, fewest = default_tags(stack, extra), default_tags(stack, {})
     labels = default_labels(stack)
 
     def add(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
@@ -52,6 +55,8 @@ def register(stack: str, extra: Mapping[str, str]) -> None:
             if not isinstance(metadata, Mapping):  # typed args or an output: nothing of ours is written so
                 raise TypeError(f"{args.name}: write metadata as a plain dictionary")
             props["metadata"] = {**metadata, "labels": _merged(labels, metadata.get("labels"))}
+        elif args.type_ == _OBJECT:
+            props["tags"] = _merged(fewest, props.get("tags"))
         elif args.type_ == "eks:index:Cluster" or takes_tags(args.resource):
             props["tags"] = _merged(tags, props.get("tags"))
         else:

@@ -20,7 +20,6 @@ RELEASE_CHANGES: Final = ["spec.replicas", "spec.template.spec.containers[0].ima
 """What the autoscaler and releases own; all else of a Deployment is the program's."""
 
 USER: Final = 65532
-_DRAIN_MARGIN_S: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,12 +228,12 @@ def spread(
 def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
     """The server's variables, and OpenTelemetry's own, by which it traces."""
     settings = args.settings
-    drain = settings.grace_period_seconds - settings.pre_stop_seconds - _DRAIN_MARGIN_S
+    drain = settings.grace_period_seconds - settings.pre_stop_seconds - names.DRAIN_MARGIN_S
     variables = {
         "SERVING_PORT": str(names.PORT),
         # Said, not found out: where no control group holds the limit, a whole machine would be counted.
         "SERVING_WORKERS": str(max(1, cpu_milli(settings.cpu_limit) // 1000)),
-        "SERVING_DRAIN_SECONDS": str(max(1, drain)),
+        "SERVING_DRAIN_SECONDS": str(drain),
     }
     if args.trace_sample_percent > 0:
         variables |= {

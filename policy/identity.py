@@ -28,6 +28,7 @@ WITHOUT_RESOURCE: Final = (
     "ec2:UnassignPrivateIpAddresses",
     "ecr:GetAuthorizationToken",
     "elasticloadbalancing:Describe*",
+    "elasticloadbalancing:SetWebAcl",
     "iam:ListInstanceProfiles",
     "iam:ListServerCertificates",
     "logs:CreateLogDelivery",

@@ -165,7 +165,11 @@ def close(loop: asyncio.AbstractEventLoop) -> None:
 
 def run(stack: str, *, like: str, preview: bool = False, changes: Mapping[str, Any] | None = None) -> Program:
     """Runs __main__.py for a stack of this name, with the settings of another and some sections changed."""
-    config = {**stack_config(like), **(changes or {})}
+    return run_file(stack, {**stack_config(like), **(changes or {})}, preview=preview)
+
+
+def run_file(stack: str, config: Mapping[str, Any], *, preview: bool = False) -> Program:
+    """Runs __main__.py for a stack of this name and with this file's content."""
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
     monitor = RecordingMonitor()
     failures: list[BaseException] = []

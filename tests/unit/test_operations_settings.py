@@ -136,6 +136,11 @@ TOGETHER: list[tuple[str, dict[str, Any], str]] = [
         "training.tuning: want trainserve:training.bootstrapData too: tuning searches over that data",
     ),
     (
+        "dev",
+        {"workload.grpcPort": 9000, "models.flights-grpc": {"target": "late", "task": "binary"}},
+        "trainserve:models.flights-grpc: with workload.grpcPort, so flights's Service is called",
+    ),
+    (
         "prod",
         {"environment.alarmEmail": None},
         "environment.alarmEmail is missing: want somebody who is told",
