@@ -242,7 +242,8 @@ def workloads(draw: st.DrawFn, production: bool, fargate: bool) -> dict[str, Any
     low, wanted, high = sorted(draw(st.tuples(*[st.integers(2 if production else 1, 100)] * 3)))
     cpus = sorted(draw(st.tuples(*[st.sampled_from(CPUS)] * 2)), key=cpu_milli)
     memory = sorted(draw(st.tuples(*[st.sampled_from(QUANTITIES)] * 2)), key=memory_mib)
-    stopping = draw(st.integers(0, 290))
+    stopping, secure = draw(st.integers(0, 290)), draw(st.booleans())
+    grpc = st.integers(1024, 65535).filter(lambda port: port != PORT)
     fields = section(
         s.Workload,
         [field.alias or label for label, field in s.Workload.model_fields.items() if label not in SEPARATE],
@@ -250,7 +251,8 @@ def workloads(draw: st.DrawFn, production: bool, fargate: bool) -> dict[str, Any
         compute=st.just("fargate" if fargate else "nodes"),
         imageDigest=st.just("sha256:" + "b" * 64) | st.none(),
         zoneSpread=st.sampled_from(["prefer"] if fargate else ["prefer", "require"]),
-        grpcPort=st.integers(1024, 65535).filter(lambda port: port != PORT) | st.none(),
+        tls=st.just(secure),
+        grpcPort=st.none() if secure else grpc | st.none(),
         replicas=st.just(wanted),
         minReplicas=st.just(low),
         maxReplicas=st.just(high),
