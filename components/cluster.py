@@ -78,7 +78,8 @@ class Cluster(PlatformComponent):
             value=args.cluster_name,
             opts=self.child(),
         )
-        args.order.made(teardown.CLUSTER, [cluster, discovery])
+        args.order.made(teardown.CLUSTER, [cluster])
+        args.order.made(teardown.DISCOVERY, [discovery])
         args.order.take_along(cluster)
         self._people(cluster)
         self.release_access = self._release_access(cluster)

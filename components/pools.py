@@ -15,7 +15,7 @@ STANDARD_CLASS: Final = "standard"
 GPU_TAINT: Final = "nvidia.com/gpu"
 SHARING_LABEL: Final = "trainserve/gpu-sharing"
 
-_CAPACITY: Final = "karpenter.sh/capacity-type"
+CAPACITY: Final = "karpenter.sh/capacity-type"
 _CPUS: Final = ("2", "4", "8", "16")
 _SPOT_WEIGHT: Final = 50
 _ON_DEMAND_WEIGHT: Final = 10
@@ -125,7 +125,7 @@ def _in(key: str, values: Sequence[str]) -> dict[str, Any]:
 
 def _general(capacity: str, families: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        _in(_CAPACITY, [capacity]),
+        _in(CAPACITY, [capacity]),
         _in("kubernetes.io/arch", ["amd64"]),
         _in("kubernetes.io/os", ["linux"]),
         _in("karpenter.k8s.aws/instance-family", families),
@@ -139,7 +139,7 @@ def _gpu_pool(settings: NodePools, name: str, gpu: Gpu) -> dict[str, Any]:
         settings,
         node_class=name,
         requirements=[
-            _in(_CAPACITY, [gpu.capacity]),
+            _in(CAPACITY, [gpu.capacity]),
             _in("kubernetes.io/arch", ["amd64"]),
             _in("kubernetes.io/os", ["linux"]),
             _in("node.kubernetes.io/instance-type", gpu.instance_types),

@@ -13,6 +13,7 @@ import pulumi
 
 ROUTES: Final = "routes"
 CLUSTER: Final = "cluster"
+DISCOVERY: Final = "discovery tag"
 FARGATE: Final = "fargate"
 FARGATE_LOGS: Final = "logs of pods on Fargate"
 CORE_ADDONS: Final = "core add-ons"
@@ -57,6 +58,7 @@ EDGES: Final = (
         needs=FARGATE_LOGS,
         why="a pod's logs are sent if that is set up before it starts",
     ),
+    Edge(part=NODE_CLASSES, needs=DISCOVERY, why="a class without a security group starts no machine"),
     Edge(part=NODE_CLASSES, needs=KARPENTER, why="their finalizers need it alive"),
     Edge(part=NODE_POOLS, needs=NODE_CLASSES, why="a class in use is not let go"),
     Edge(part=NODE_POOLS, needs=KARPENTER, why="their finalizers need it alive"),

@@ -7,7 +7,7 @@ from typing import Final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import names, teardown
+from components import names, pools, teardown
 from components import settings as s
 from components.base import PlatformComponent
 from components.entrance import READINESS_GATE, Door, Entrance, EntranceArgs
@@ -208,8 +208,14 @@ def deployment_spec(args: WorkloadArgs, labels: dict[str, str]) -> k8s.apps.v1.D
 def spread(
     settings: s.Workload, labels: dict[str, str]
 ) -> list[k8s.core.v1.TopologySpreadConstraintArgsDict]:
-    """Over zones and over hosts, and each version by itself: a rollout must not skew its successor."""
+    """Over zones and over hosts, and each version by itself: a rollout must not skew its successor.
+
+    On nodes, over spot and on-demand too: what AWS takes back at once is at most half of a model's pods.
+    """
     zone = "DoNotSchedule" if settings.zone_spread == "require" else "ScheduleAnyway"
+    spread_over = [("topology.kubernetes.io/zone", zone), ("kubernetes.io/hostname", "ScheduleAnyway")]
+    if settings.compute == "nodes":
+        spread_over.append((pools.CAPACITY, "ScheduleAnyway"))
     return [
         {
             "topology_key": key,
@@ -218,10 +224,7 @@ def spread(
             "label_selector": {"match_labels": labels},
             "match_label_keys": ["pod-template-hash"],
         }
-        for key, otherwise in (
-            ("topology.kubernetes.io/zone", zone),
-            ("kubernetes.io/hostname", "ScheduleAnyway"),
-        )
+        for key, otherwise in spread_over
     ]
 
 

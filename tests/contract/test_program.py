@@ -94,6 +94,17 @@ def test_pods_pass_the_restricted_standard(up: Run, stack: str) -> None:
     )
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_not_all_pods_of_a_model_ride_on_spot(up: Run, stack: str) -> None:
+    pools = {pool.inputs["metadata"]["name"] for pool in up(stack).of("kubernetes:karpenter.sh/v1:NodePool")}
+    assert {"spot", "on-demand"} <= pools
+    (deployment,) = up(stack).of("kubernetes:apps/v1:Deployment")
+    spread = deployment.inputs["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    (capacity,) = [rule for rule in spread if rule["topologyKey"] == "karpenter.sh/capacity-type"]
+    # A wish, and no order: where one kind is not to be had, the other serves.
+    assert (capacity["maxSkew"], capacity["whenUnsatisfiable"]) == (1, "ScheduleAnyway")
+
+
 def test_tls_to_the_pods_is_spoken_by_all_who_ask_them() -> None:
     workload = {**stack_config("prod")["trainserve:workload"], "tls": True}
     program = run("prod", like="prod", changes={"trainserve:workload": workload})

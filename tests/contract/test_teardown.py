@@ -20,7 +20,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "aws:ec2/routeTableAssociation:RouteTableAssociation",
         "aws:ec2/vpcEndpoint:VpcEndpoint::trainserve-network-s3",
     ),
-    teardown.CLUSTER: (EKS, "aws:ec2/tag:Tag"),
+    teardown.CLUSTER: (EKS,),
+    teardown.DISCOVERY: ("aws:ec2/tag:Tag",),
     teardown.FARGATE: (
         "aws:eks/fargateProfile:FargateProfile",
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment::trainserve-cluster-fargate",
@@ -130,6 +131,7 @@ ESSENTIAL = [
     (teardown.KARPENTER, teardown.KARPENTER_RIGHTS),
     (teardown.KARPENTER, teardown.FARGATE),
     (teardown.KARPENTER, teardown.FARGATE_LOGS),
+    (teardown.NODE_CLASSES, teardown.DISCOVERY),
     (teardown.NODE_CLASSES, teardown.KARPENTER),
     (teardown.NODE_POOLS, teardown.NODE_CLASSES),
     (teardown.NODE_POOLS, teardown.CORE_ADDONS),

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -55,4 +56,12 @@ def test_the_build_is_valid_and_never_moves_a_tag() -> None:
     spec: dict[str, Any] = yaml.safe_load((SERVING / "buildspec.yml").read_text(encoding="utf-8"))
     (command,) = spec["phases"]["build"]["commands"]
     assert command.index("describe-images") < command.index("docker build") < command.index("docker push")
+    (line,) = [line for line in command.splitlines() if line.startswith("base=")]
+    base = subprocess.run(
+        ["bash", "-c", f'{line}; printf %s "$base"'], cwd=SERVING, check=True, capture_output=True, text=True
+    ).stdout
+    dockerfile = (SERVING / "Dockerfile").read_text(encoding="utf-8")
+    (digest,) = re.findall(r"^ARG PYTHON_IMAGE=python:\S+(@sha256:[0-9a-f]{64})$", dockerfile, re.MULTILINE)
+    assert base == f"public.ecr.aws/docker/library/python{digest}"
+    assert '--build-arg "PYTHON_IMAGE=$base"' in command
     assert "latest" not in command
