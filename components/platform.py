@@ -32,6 +32,7 @@ class Platform(PlatformComponent):
         self._compute = ComputeLayer(site, self._loop)
         self._start()
         self.outputs = self._outputs()
+        self._describe(order.everything())
         self.finish("outputs")
 
     def _start(self) -> None:
@@ -90,6 +91,21 @@ class Platform(PlatformComponent):
             content=pulumi.Output.json_dumps(config.document(), sort_keys=True, indent=1),
             content_type="application/json",
             opts=self.child(),
+        )
+
+    def _describe(self, everything: list[pulumi.Resource]) -> None:
+        """What this environment consists of, for who has no access to its state: made last, so the first to go.
+
+        Where state is protected, this is too: a destroy, previewed or not, stops here and has touched nothing.
+        Buckets go last of all: their protection alone would leave nothing else standing.
+        """
+        aws.s3.BucketObjectv2(
+            f"{self._name}-environment",
+            bucket=self._loop.storage.artifact_bucket,
+            key=names.ENVIRONMENT,
+            content=pulumi.Output.json_dumps(self.outputs, sort_keys=True, indent=1),
+            content_type="application/json",
+            opts=self.child(protect=self._stack.settings.environment.protect, depends_on=everything),
         )
 
     def _outputs(self) -> dict[str, Any]:

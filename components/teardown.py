@@ -128,15 +128,20 @@ class Order:
         self._edges = edges
         self._made: dict[str, list[pulumi.Resource]] = {}
         self._cluster: pulumi.Resource | None = None
-        pulumi.runtime.register_stack_transformation(self._leave_to_cluster)
+        self._all: list[pulumi.Resource] = []
+        pulumi.runtime.register_stack_transformation(self._see)
 
     def take_along(self, cluster: pulumi.Resource) -> None:
         """From now on, what goes with the cluster is not deleted by itself when the cluster is."""
         self._cluster = cluster
 
-    def _leave_to_cluster(
-        self, args: pulumi.ResourceTransformationArgs
-    ) -> pulumi.ResourceTransformationResult | None:
+    def everything(self) -> list[pulumi.Resource]:
+        """All that has been made so far: what depends on it comes last, and goes first."""
+        return list(self._all)
+
+    def _see(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        if isinstance(args.resource, pulumi.CustomResource):
+            self._all.append(args.resource)
         if self._cluster is None or not goes_with(args.type_, args.props):
             return None
         opts = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(deleted_with=self._cluster))

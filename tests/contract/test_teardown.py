@@ -1,5 +1,6 @@
 """The order in which things go: every edge of the table is in the program, and the program needs each."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from tests.contract.recorder import Program, Registered, run, stack_config
 
 Run = Callable[[str], Program]
 STACKS = ["dev", "prod"]
+DESCRIPTION = ("aws:s3/bucketObjectv2:BucketObjectv2", "trainserve-environment")
 EKS = "eks:index:Cluster"
 PARTS: dict[str, tuple[str, ...]] = {
     # Part → what it consists of, as `type` or `type::name`, told independently of the program.
@@ -296,9 +298,21 @@ def test_prod_keeps_what_holds_state(up: Run) -> None:
         "aws:s3/bucket:Bucket",
         EKS,
     }
-    assert {r.type for r in up("prod").resources if r.protect} == kept
+    assert {r.type for r in up("prod").resources if r.protect} == {*kept, DESCRIPTION[0]}
     # Objects of the first data set outlive the setting that named them; dev's bucket goes with its contents.
     assert {r.type for r in up("dev").resources if r.retain} == {"aws:s3/bucketObjectv2:BucketObjectv2"}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_destroy_begins_with_one_thing_which_production_protects(up: Run, stack: str) -> None:
+    """The engine deletes in groups, and stops after a group in which something is protected."""
+    program = up(stack)
+    described = program.one(*DESCRIPTION)
+    assert described.protect == (stack == "prod")
+    behind = reached(program, described)
+    first = [r for r in program.resources if r.urn not in behind and (r.custom or r.remote)]
+    assert [r.name for r in first] == [described.name]
+    assert json.loads(described.inputs["content"])["clusterName"] == f"trainserve-{stack}"
 
 
 def test_a_part_cannot_come_before_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
