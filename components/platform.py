@@ -94,9 +94,9 @@ class Platform(PlatformComponent):
         )
 
     def _describe(self, everything: list[pulumi.Resource]) -> None:
-        """What this environment consists of, for who has no access to its state: made last, so the first to go.
+        """What the environment consists of, for who cannot read its state: made last, so the first to go.
 
-        Where state is protected, this is too: a destroy, previewed or not, stops here and has touched nothing.
+        Where state is protected, so is this: a destroy, previewed or not, stops here and touches nothing.
         Buckets go last of all: their protection alone would leave nothing else standing.
         """
         aws.s3.BucketObjectv2(
