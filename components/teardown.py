@@ -134,6 +134,7 @@ class Order:
     def take_along(self, cluster: pulumi.Resource) -> None:
         """From now on, what goes with the cluster is not deleted by itself when the cluster is."""
         self._cluster = cluster
+        self._all.append(cluster)  # a remote component: what is in it is not seen here
 
     def everything(self) -> list[pulumi.Resource]:
         """All that has been made so far: what depends on it comes last, and goes first."""
