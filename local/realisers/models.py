@@ -77,19 +77,37 @@ def _log_group(site: Site, resource: Resource) -> Realised:
 
 
 def _alarm(site: Site, resource: Resource) -> Realised:
-    name, inputs = site.name(resource), dict(resource.inputs)
-    names: dict[str, Any] = inputs.pop("dimensions", None) or {}
-    inputs["dimensions"] = [{"name": key, "value": value} for key, value in names.items()]
+    name = site.name(resource)
     client = site.client("cloudwatch")
-    parameters = request(
+    client.put_metric_alarm(**alarm_request(client, name, resource.inputs))
+    return Realised(name, {"arn": site.plausible.arn(resource, name), "name": name})
+
+
+def alarm_request(client: Any, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # of boto3
+    """An alarm as `put_metric_alarm` takes it: a query's metric apart from how it is read."""
+    queries = [_query(query) for query in inputs.get("metricQueries") or []]
+    return request(
         client,
         "put_metric_alarm",
-        {**inputs, "name": name},
+        {**_with_dimensions(inputs), "name": name, "metricQueries": queries or None},
         rename={"name": "alarmName", "metricQueries": "metrics"},
         leave_out={"evaluateLowSampleCountPercentiles"},
     )
-    client.put_metric_alarm(**parameters)
-    return Realised(name, {"arn": site.plausible.arn(resource, name), "name": name})
+
+
+def _query(query: Mapping[str, Any]) -> dict[str, Any]:
+    metric = query.get("metric")
+    if not metric:
+        return dict(query)
+    read = {key: metric[key] for key in ("period", "stat", "unit") if key in metric}
+    named = {key: value for key, value in _with_dimensions(metric).items() if key not in read}
+    others = {key: value for key, value in query.items() if key != "metric"}
+    return {**others, "metricStat": {"metric": named, **read}}
+
+
+def _with_dimensions(metric: Mapping[str, Any]) -> dict[str, Any]:
+    names: Mapping[str, Any] = metric.get("dimensions") or {}
+    return {**metric, "dimensions": [{"name": key, "value": value} for key, value in names.items()]}
 
 
 REALISERS: Mapping[str, Realiser] = {
