@@ -32,7 +32,7 @@ from serving.tls import Certificate
 from serving.v2 import V2
 
 # After the drain, for spans and for the log, each: whoever does not take them must not delay the end.
-_LAST_SECONDS = 1.0
+_LAST_SECONDS = 0.5
 
 
 def main() -> int:
@@ -58,7 +58,7 @@ def _run(
     chosen: settings.Settings, certificate: Certificate | None, key: bytes | None, seat: Seat | None = None
 ) -> int:
     """Serve in this process until told to stop; return the exit status."""
-    writer = log.in_background()
+    writer = log.in_background(shared=seat is not None)
     telemetry = Telemetry(chosen, os.environ, writer)
     status = uvloop.run(_serve(chosen, certificate, key, telemetry, seat))
     telemetry.close(_LAST_SECONDS)

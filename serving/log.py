@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 import time
 from typing import Any, Final
@@ -22,11 +23,12 @@ class Writer:
     """Writes lines to a file descriptor from a thread of its own.
 
     Whoever writes never waits: when the other end is not read, lines are kept up to a bound and then
-    dropped and counted.
+    dropped and counted. `shared`: other processes write there too, and no line may be cut by theirs.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, shared: bool = False) -> None:
         self.dropped = 0
+        self._shared = shared
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, int]] = []
@@ -73,8 +75,15 @@ class Writer:
             self._closing.wait(_PAUSE_SECONDS)
 
     def _write_all(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        rest = memoryview(data)
+        while rest:
+            end = len(rest)
+            if self._shared and end > select.PIPE_BUF:
+                # So many bytes a pipe takes whole.
+                start = len(data) - end
+                end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1 - start
+                end = end if end > 0 else select.PIPE_BUF
+            rest = rest[os.write(self._descriptor, rest[:end]) :]
 
 
 class _JsonLines(logging.Formatter):
@@ -128,9 +137,12 @@ def configure(level: str, **always: object) -> None:
     logging.captureWarnings(capture=True)
 
 
-def in_background() -> Writer:
-    """From now on have a thread write, for a process that serves; it does not outlive a fork."""
-    writer = Writer(_STANDARD_ERROR)
+def in_background(*, shared: bool) -> Writer:
+    """From now on have a thread write, for a process that serves; it does not outlive a fork.
+
+    `shared`: there are other such processes.
+    """
+    writer = Writer(_STANDARD_ERROR, shared=shared)
     root = logging.getLogger()
     handler = _Handler(writer)
     handler.setFormatter(root.handlers[0].formatter)

@@ -52,7 +52,8 @@ _METHODS: Final = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PAT
 class Exporter:
     """Makes spans of traced requests and sends them to the endpoint that the environment names."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
         # Its complaints come with every attempt; one a minute says as much.
         logging.getLogger(OTLPSpanExporter.__module__).addFilter(_Seldom())
         self._exporter = OTLPSpanExporter()
@@ -71,7 +72,7 @@ class Exporter:
         # The two clocks drift apart: not once for all.
         self._offset = time.time() - time.perf_counter()
         self._ids.trace_id = int(taken.context.trace_id, 16)
-        attributes = attributes_of(taken)
+        attributes = attributes_of(taken, self._scheme)
         method = str(attributes["http.request.method"]).replace("_OTHER", "HTTP")
         route = attributes.get("http.route")
         span = self._tracer.start_span(
@@ -102,7 +103,7 @@ class Exporter:
         return int((seconds + self._offset) * 1e9)
 
 
-def attributes_of(taken: Taken) -> dict[str, str | int | float]:
+def attributes_of(taken: Taken, scheme: str) -> dict[str, str | int | float]:
     """Return what a request's span says, in the words of the semantic conventions for HTTP."""
     method = taken.head.method.decode("latin-1")
     attributes: dict[str, str | int | float] = {
@@ -111,7 +112,7 @@ def attributes_of(taken: Taken) -> dict[str, str | int | float]:
         "http.request.body.size": taken.request_bytes,
         "http.response.size": taken.answer_bytes,
         "url.path": taken.head.target.partition(b"?")[0][:_LONGEST_PATH].decode("latin-1"),
-        "url.scheme": "http",
+        "url.scheme": scheme,
     }
     if taken.head.route in _ROUTES:
         attributes["http.route"] = _ROUTES[taken.head.route]

@@ -34,7 +34,7 @@ class Telemetry:
         ]
         self._export: TraceExport | None = None
         # Traces before the log, which names them.
-        self._trace(environment)
+        self._trace(settings, environment)
         self._log_requests(settings, writer)
 
     def close(self, seconds: float) -> None:
@@ -42,7 +42,7 @@ class Telemetry:
         if self._export is not None:
             self._export.close(seconds)
 
-    def _trace(self, environment: Mapping[str, str]) -> None:
+    def _trace(self, settings: Settings, environment: Mapping[str, str]) -> None:
         try:
             sampling = tracing.from_environment(environment)
         except tracing.SettingError as error:
@@ -52,7 +52,7 @@ class Telemetry:
             return
         from serving.trace_export import TraceExport  # noqa: PLC0415  nothing of it is needed without traces
 
-        export = self._export = TraceExport()
+        export = self._export = TraceExport("http" if settings.tls_cert_file is None else "https")
         traces = tracing.Traces(sampling, export)
         self.watches.append(traces.watch)
         self.listeners.append(traces.answered)
@@ -64,7 +64,7 @@ class Telemetry:
                 lambda: export.dropped,
             ),
         ]
-        log.info("traces", share=sampling.share, parent_based=sampling.parent_based)
+        log.info("tracing", share=sampling.share, parent_based=sampling.parent_based)
 
     def _log_requests(self, settings: Settings, writer: log.Writer) -> None:
         if settings.log_requests == "off":

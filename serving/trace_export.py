@@ -22,10 +22,11 @@ _SECONDS: Final = 1.0
 class TraceExport:
     """Exports what is put into it; when the queue is full, drops and counts.
 
-    The endpoint may refuse, or hang: only the thread waits for it.
+    The endpoint may refuse, or hang: only the thread waits for it. `scheme` is how requests come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
         self.exported = 0
         self.dropped = 0
         self._waiting: deque[Taken] = deque()
@@ -50,7 +51,7 @@ class TraceExport:
             # Here, because the imports take longer than all else at start: the server does not wait for them.
             from serving import spans  # noqa: PLC0415
 
-            exporter = spans.Exporter()
+            exporter = spans.Exporter(self._scheme)
         except Exception as error:  # noqa: BLE001  to serve matters more
             log.error("no traces", error)
             return

@@ -107,6 +107,18 @@ def test_what_was_left_out_is_told_with_the_next_line(monkeypatch: pytest.Monkey
     assert log_.suppressed == 15
 
 
+def test_workers_give_ids_of_their_own(serve: Callable[..., Served], plain: Made) -> None:
+    """They are copies of one process: nothing that ids are made of may be copied."""
+    served = serve(plain.directory, log_requests="on", workers=2)
+    served.wait_until_ready()
+    for _ in range(40):
+        with Client(served.port) as client:
+            client.ask("POST", "/invocations", ROW, "text/csv")
+    ids = [line["request_id"] for line in lines(served)]
+    assert len(ids) == len(set(ids)) == 40
+    assert len({own.partition("-")[0] for own in ids}) == 2
+
+
 class Kept:
     """A writer that keeps what it is given."""
 
@@ -235,4 +247,22 @@ def test_the_writer_writes_whole_lines_in_order() -> None:
     writer.write("lost\nlost\n", 2)
     assert writer.flush(5)
     assert writer.dropped == 2
+    os.close(writing)
+
+
+def test_lines_of_several_processes_are_not_mixed() -> None:
+    reading, writing = os.pipe()
+    writers = [log.Writer(writing, shared=True) for _ in range(2)]
+    text = "".join(f"{'ab'[number % 2] * 300}\n" for number in range(1000))
+    long = "c" * 5000 + "\n"
+    for _ in range(3):
+        for writer in writers:
+            writer.write(text, 1000)
+    writers[0].write(long)
+    time.sleep(0.1)  # now both wait for room
+    with os.fdopen(reading, "rb") as stream:
+        found = [stream.readline().decode() for _ in range(6001)]
+    # A line longer than what a pipe takes whole may be cut; it is the only one.
+    assert {line for line in found if "c" not in line} == {"a" * 300 + "\n", "b" * 300 + "\n"}
+    assert sum(line.count("c") for line in found) == 5000
     os.close(writing)
