@@ -49,7 +49,7 @@ class Training(PlatformComponent):
             assume_role_policy=iam.assume_role("sagemaker", args.account_id),
             opts=self.child(),
         )
-        statements = [*job_statements(args), *monitor_statements(args), *pipeline_statements(args)]
+        statements = [*job_statements(args), *monitor_statements(args), *pipeline_statements(args, role.arn)]
         policy = aws.iam.RolePolicy(
             f"{name}-policy", role=role.id, policy=iam.document(*statements), opts=self.child()
         )
@@ -109,20 +109,7 @@ def job_statements(args: TrainingArgs) -> list[iam.Statement]:
         iam.list_bucket("ListArtifacts", args.artifact_bucket_arn),
         iam.write_objects("WriteModel", args.artifact_bucket_arn, names.TRAINING_OUTPUT, names.CHECKPOINTS),
         iam.use_key("UseKey", args.key_arn),
-        iam.Statement(
-            sid="WriteLogs",
-            actions=[
-                "logs:CreateLogGroup",
-                "logs:CreateLogStream",
-                "logs:DescribeLogStreams",
-                "logs:PutLogEvents",
-            ],
-            resources=[
-                pulumi.Output.concat(
-                    f"arn:aws:logs:{args.region}:", args.account_id, ":log-group:/aws/sagemaker/TrainingJobs*"
-                )
-            ],
-        ),
+        _write_job_logs("WriteLogs", args, "TrainingJobs"),
         iam.Statement(
             sid="PublishMetrics",
             actions=["cloudwatch:PutMetricData"],
@@ -146,10 +133,26 @@ def monitor_statements(args: TrainingArgs) -> list[iam.Statement]:
         iam.read_objects("ReadCaptures", args.data_bucket_arn, names.CAPTURES),
         iam.list_bucket("ListCaptures", args.data_bucket_arn),
         iam.write_objects("WriteFindings", args.artifact_bucket_arn, names.MONITORING),
+        _write_job_logs("WriteMonitorsLogs", args, "ProcessingJobs"),
+        iam.Statement(
+            sid="LendKeyToVolumes",
+            actions=["kms:CreateGrant"],
+            resources=[args.key_arn],
+            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        ),
     ]
 
 
-def pipeline_statements(args: TrainingArgs) -> list[iam.Statement]:
+def _write_job_logs(sid: str, args: TrainingArgs, kind: str) -> iam.Statement:
+    """Writing to the account's one log group for jobs of a kind, which SageMaker makes with the first."""
+    group = pulumi.Output.concat(
+        f"arn:aws:logs:{args.region}:", args.account_id, f":log-group:/aws/sagemaker/{kind}*"
+    )
+    actions = ["CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents"]
+    return iam.Statement(sid=sid, actions=[f"logs:{action}" for action in actions], resources=[group])
+
+
+def pipeline_statements(args: TrainingArgs, role_arn: pulumi.Input[str]) -> list[iam.Statement]:
     """What a pipeline of SageMaker's does with the same role, where there is one: it starts jobs."""
     if not args.settings.pipeline:
         return []
@@ -166,7 +169,13 @@ def pipeline_statements(args: TrainingArgs) -> list[iam.Statement]:
                 "sagemaker:StopTrainingJob",
             ],
             resources=[jobs],
-        )
+        ),
+        iam.Statement(
+            sid="PassItself",
+            actions=["iam:PassRole"],
+            resources=[role_arn],
+            conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        ),
     ]
 
 

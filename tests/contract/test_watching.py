@@ -240,6 +240,13 @@ def test_sagemakers_extras_are_declared_where_they_are_asked_for(up: Run) -> Non
     objective = job.inputs["config"]["objective"]
     assert objective == {"type": "Maximize", "metricName": "validation:auc"}
     assert "metricDefinitions" not in job.inputs["trainingJobDefinition"]["algorithmSpecification"]
+    policy = program.one("aws:iam/rolePolicy:RolePolicy", "trainserve-training-policy").inputs["policy"]
+    # The monitor is a processing job, whose volume is encrypted with our key.
+    assert "log-group:/aws/sagemaker/ProcessingJobs*" in policy
+    assert "kms:CreateGrant" in policy
+    # A pipeline starts its jobs with the role that it runs with itself.
+    (passing,) = [s for s in json.loads(policy)["Statement"] if s["Action"] == ["iam:PassRole"]]
+    assert [arn.rpartition(":")[2] for arn in passing["Resource"]] == ["trainserve-training-role"]
     (pipe,) = program.of(kinds["pipeline"])
     definition = json.loads(pipe.inputs["pipelineDefinition"])
     assert definition["Version"] == "2020-12-01"
