@@ -3,9 +3,7 @@
 Each example is two runs of the program. `make test-settings` tries more of them, and shrinks what fails.
 """
 
-import gc
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,15 +16,6 @@ from tests.contract.recorder import run_file
 FEW = 3
 EXAMPLES = int(os.environ.get("SETTINGS_EXAMPLES", FEW))
 PHASES = [*Phase] if EXAMPLES > FEW else [Phase.explicit, Phase.reuse, Phase.generate]
-
-
-@pytest.fixture(scope="module")
-def _young() -> Iterator[None]:
-    """The collector leaves alone what is there already: a third of a run's time would be its."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @settings(max_examples=EXAMPLES * 15, deadline=None)
