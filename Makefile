@@ -15,6 +15,7 @@ MEMBERS := pyproject.toml serving/pyproject.toml functions/pyproject.toml traini
 WORKERS ?= 3
 OVERLOAD ?= 600
 STACK ?= dev
+FUZZ ?= 3000
 
 .PHONY: help demo up down plan test test-fast test-settings bench bench-quick bench-overload lint format pins clean
 
@@ -41,6 +42,10 @@ test-fast: .venv/.dev .venv-serving/.done ## The tests that do not run the whole
 
 test-settings: .venv/.dev ## Hold the program against many random settings, and each setting alone (minutes)
 	@SETTINGS_EXAMPLES=200 SETTINGS_ALONE=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/contract/test_any_settings.py tests/contract/test_every_setting.py
+
+fuzz: .venv/.dev .venv-serving/.done ## Ask the model server tens of thousands of odd things (FUZZ=3000 of each kind; minutes)
+	@SERVING_FUZZ_EXAMPLES=$(FUZZ) $(RUN) -m pytest -n $(WORKERS) --dist worksteal -o timeout=3000 \
+	  tests/serving/test_fuzz.py tests/serving/test_v2_fuzz.py tests/serving/test_fuzz_routes.py tests/serving/test_neighbours.py
 
 bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk (about 13 minutes)
 	@UV=$(UV) $(RUN) -m bench

@@ -377,7 +377,9 @@ class Connection(asyncio.Protocol):
         self._lingers = True
         self._receiving = False
         self.since = self.server.clock
-        head = Head(b"", self._target, self._headers, keep_alive=False)
+        # Of a target the method is known, too; and the answer to HEAD has no body whatever it says.
+        method = self._parser.get_method() if self._target and self._parser is not None else b""
+        head = Head(method, self._target, self._headers, keep_alive=False)
         exchange = Exchange(self, head, b"", self._take_context())
         self.pending.append(exchange)
         self.server.in_flight += 1

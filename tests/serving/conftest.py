@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.serving_support import MIXED, MIXED_STEPS, Client, Made, Served, make_bundle
+from tests.serving.serving_support import MIXED, MIXED_STEPS, Client, Made, Served, make_bundle, resident
+
+MOST_MEMORY = 180 << 20
+"""Bytes, of a server with one model, after whatever the tests have asked it."""
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +29,10 @@ def server(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     )
     served.wait_for("ready")
     yield served
+    memory = resident(served.process.pid)
     served.kill()
     assert not [event for event in served.events() if event["level"] == "error"]
+    assert memory < MOST_MEMORY
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +41,10 @@ def mixed_server(mixed: Made, tmp_path_factory: pytest.TempPathFactory) -> Itera
     served = Served(mixed.directory, tmp_path_factory.mktemp("mixed-server") / "log")
     served.wait_for("ready")
     yield served
+    memory = resident(served.process.pid)
     served.kill()
     assert not [event for event in served.events() if event["level"] == "error"]
+    assert memory < MOST_MEMORY
 
 
 @pytest.fixture

@@ -184,6 +184,12 @@ class Served:
             self.process.wait(10)
 
 
+def resident(process: int, which: str = "VmRSS:") -> int:
+    """The resident memory of a process in bytes, or its peak (`VmHWM:`)."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return int(status.split(which)[1].split()[0]) * 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     status: int

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from serving import settings
-from tests.serving.serving_support import Client, Made, Served
+from tests.serving.serving_support import Client, Made, Served, resident
 
 SIZE = settings.Settings().max_body_bytes - 1000
 MIB = 1 << 20
@@ -54,17 +54,12 @@ HOSTILE: dict[str, tuple[str, bytes, str, int]] = {
 }
 
 
-def resident(process: int, which: str) -> int:
-    with open(f"/proc/{process}/status", encoding="ascii") as status:  # noqa: PTH123
-        return int(status.read().split(which)[1].split()[0]) * 1024
-
-
 def test_nothing_stays(serve: Callable[..., Served], plain: Made) -> None:
     """The pod has 256 MiB: whatever is sent, less is used; and what was used is given back."""
     served = serve(plain.directory)
     served.wait_for("ready")
     process = served.process.pid
-    before = resident(process, "VmRSS:")
+    before = resident(process)
     with Client(served.port) as client:
         for name, (kind, body, reason, status) in HOSTILE.items():
             assert len(body) <= SIZE + 1000
@@ -79,7 +74,7 @@ def test_nothing_stays(serve: Callable[..., Served], plain: Made) -> None:
         assert client.receive().status == 415
         assert client.ask("GET", "/ping").status == 200
     assert resident(process, "VmHWM:") < 240 * MIB
-    assert resident(process, "VmRSS:") < before + 80 * MIB
+    assert resident(process) < before + 80 * MIB
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

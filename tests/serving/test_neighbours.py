@@ -24,6 +24,7 @@ from serving.settings import Settings
 from serving.v2 import V2
 from tests.serving.serving_support import NUMBERS, make_bundle, request
 from tests.serving.test_exactness import Sink
+from tests.serving.test_fuzz import EXAMPLES
 
 Ask = Callable[[list[tuple[str, bytes]]], list[bytes]]
 
@@ -129,7 +130,11 @@ def both(request: Any, runner: asyncio.Runner, tmp_path_factory: pytest.TempPath
     return asker(runner, directory), asker(runner, directory, careful=True)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=max(150, EXAMPLES),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(bodies=st.lists(BODIES, min_size=2, max_size=6))
 def test_together_as_alone(both: tuple[Ask, Ask], bodies: list[tuple[str, bytes]]) -> None:
     quick, careful = both

@@ -1,10 +1,11 @@
-"""Triton's own client, which knows nothing of this server, gets what it wants.
+"""Triton's and KServe's own clients, which know nothing of this server, get what they want.
 
-It lives in an environment of its own, made from what uv has in its cache:
-`uv run --no-project --with tritonclient[http] true` puts it there.
+They live in environments of their own, made from what uv has in its cache; what is not there is skipped,
+and the reason says how to get it.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from tests.serving.serving_support import Made, Served
 
-SCRIPT = """
+TRITON = """
 import json, sys
 import numpy as np
 import tritonclient.http as triton
@@ -54,20 +55,47 @@ print(json.dumps(found))
 """
 
 
-def test_triton_client(server: Served, plain: Made) -> None:
+KSERVE = """
+import asyncio, json, sys
+import numpy as np
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+port, rows = json.load(sys.stdin)
+base = f"http://127.0.0.1:{port}"
+async def main():
+    client = InferenceRESTClient(RESTConfig(protocol="v2", retries=0))
+    assert await client.is_server_live(base) and await client.is_server_ready(base)
+    assert await client.is_model_ready(base, "flights")
+    found = []
+    for binary in (False, True):
+        item = InferInput("input", [len(rows), 3], "FP32")
+        item.set_data_from_numpy(np.array(rows, dtype=np.float32), binary_data=binary)
+        request = InferRequest(model_name="flights", infer_inputs=[item])
+        answer = await client.infer(base, request, model_name="flights")
+        found.append(answer.outputs[0].as_numpy().tolist())
+    return found
+print(json.dumps(asyncio.run(main())))
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "script", "count"), [("tritonclient[http]", TRITON, 7), ("kserve>=0.15", KSERVE, 2)]
+)
+def test_clients(server: Served, plain: Made, package: str, script: str, count: int) -> None:
+    if package.startswith("kserve") and os.environ.get("SERVING_CLIENTS") != "all":
+        pytest.skip("takes a while to import: set SERVING_CLIENTS=all")
     uv = shutil.which("uv")
     if uv is None:
-        pytest.skip("uv is not on the PATH")
+        pytest.skip("uv is not on the PATH: install it to try other projects' clients")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    command = [uv, "run", "--offline", "--no-project", "--python", version, "--with", "tritonclient[http]"]
+    command = [uv, "run", "--offline", "--no-project", "--python", version, "--with", package]
     there = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=60, check=False)
     if there.returncode:
-        pytest.skip("tritonclient is not in uv's cache")
+        pytest.skip(f"not in uv's cache: uv run --no-project --python {version} --with '{package}' true")
     # No missing values: JSON, as Triton's client writes it, has no way to say so.
     rows = [row for row in plain.rows if None not in row][:50]
     expected = [value for row, value in zip(plain.rows, plain.expected, strict=True) if None not in row][:50]
     done = subprocess.run(
-        [*command, "python", "-c", SCRIPT],
+        [*command, "python", "-W", "ignore", "-c", script],
         input=json.dumps([server.port, rows]),
         capture_output=True,
         text=True,
@@ -76,6 +104,6 @@ def test_triton_client(server: Served, plain: Made) -> None:
     )
     assert done.returncode == 0, done.stderr
     answers: list[Any] = json.loads(done.stdout)
-    assert len(answers) == 7
+    assert len(answers) == count
     for answer in answers:
         np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-6)
