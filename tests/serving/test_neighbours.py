@@ -111,7 +111,7 @@ def asker(runner: asyncio.Runner, directory: Path, *, careful: bool = False) -> 
         for connection in connections:
             connection.connection_lost(None)
         assert server.in_flight == 0
-        return [re.sub(rb"Date: [^\r]*\r\n", b"", wire.written) for wire in wires]
+        return [re.sub(rb"(Date|X-Request-Id): [^\r]*\r\n", b"", wire.written) for wire in wires]
 
     return lambda bodies: runner.run(ask(bodies))
 
