@@ -78,7 +78,8 @@ def _serving(facts: DashboardFacts) -> dict[str, list[list[Any]]]:
             _balancer(facts, "HTTPCode_ELB_5XX_Count", "Sum", "load balancer"),
         ],
         "Pods": [
-            ["ContainerInsights", name, *cluster, {"stat": "Maximum", "label": label}]
+            # Every pod says 0 or 1 each minute.
+            ["ContainerInsights", name, *cluster, {"stat": "Sum", "label": label}]
             for name, label in (("pod_status_running", "running"), ("pod_status_pending", "pending"))
         ],
         "Nodes": [

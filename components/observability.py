@@ -189,7 +189,8 @@ class Observability(PlatformComponent):
             namespace=INSIGHTS,
             metric_name="pod_status_pending",
             dimensions={"ClusterName": self._args.cluster_name},
-            statistic="Minimum",
+            # Every pod says 0 or 1 each minute: their least would be 0 for as long as one of them runs.
+            statistic="Maximum",
             period=_MINUTE,
             evaluation_periods=minutes,
             threshold=0,

@@ -157,6 +157,24 @@ def test_a_build_or_a_release_that_does_not_succeed_is_told(up: Run, stack: str)
     assert all(alarm["threshold"] == 0 for alarm in (build, releases.inputs))
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_one_pod_without_a_node_is_seen_among_many_that_run(up: Run, stack: str) -> None:
+    program = up(stack)
+    alarm = program.one("aws:cloudwatch/metricAlarm:MetricAlarm", "trainserve-observability-pending").inputs
+    # Container Insights publishes a 0 or a 1 of every pod under the cluster's name, once a minute.
+    samples = {"Maximum": max, "Minimum": min}[alarm["statistic"]]
+    assert samples([0, 0, 1, 0]) > alarm["threshold"]
+    assert not samples([0, 0, 0, 0]) > alarm["threshold"]
+    assert alarm["period"] == 60
+    (shown,) = program.of("aws:cloudwatch/dashboard:Dashboard")
+    (pods,) = [
+        widget["properties"]["metrics"]
+        for widget in json.loads(shown.inputs["dashboardBody"])["widgets"]
+        if widget["properties"]["title"] == "Pods"
+    ]
+    assert {metric[-1]["stat"] for metric in pods} == {"Sum"}
+
+
 def test_a_release_that_puts_nothing_in_service_is_told(up: Run) -> None:
     program = up("dev")
     (counting_filter,) = program.of("aws:cloudwatch/logMetricFilter:LogMetricFilter")
