@@ -47,12 +47,16 @@ class Board:
         """Replace a slot's text; return False, and leave it, when there is no room."""
         if len(text) > self._room:
             return False
-        number = max(self._header(slot, half)[0] for half in (0, 1)) + 1
+        number = self.written(slot) + 1
         at = self._at(slot, number % 2)
         # The text first: what the header says is then there.
         self._memory[at + _HEADER.size : at + _HEADER.size + len(text)] = text
         _HEADER.pack_into(self._memory, at, number, len(text), zlib.crc32(text))
         return True
+
+    def written(self, slot: int) -> int:
+        """Return how many texts have been written to a slot."""
+        return max(self._header(slot, half)[0] for half in (0, 1))
 
     def read(self, slot: int) -> bytes:
         """Return the last whole text of a slot; empty when there was none."""

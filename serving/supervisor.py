@@ -35,6 +35,10 @@ _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 # Whoever lived this long had not failed at the start: the next pause is the first again.
 _WELL_SECONDS: Final = 60.0
+# A worker writes its metrics every two seconds. One that has not by so many looks in a row hangs; by several,
+# because the whole machine may have stood still.
+_LOOK_SECONDS: Final = 10.0
+_MOST_MISSES: Final = 3
 _ROOM: Final = 64 * 1024
 _ROOM_PER_MODEL: Final = 16 * 1024
 _RESTARTS: Final = (
@@ -62,6 +66,8 @@ class _Worker:
     began: float = 0.0
     pause: float = _FIRST_PAUSE_SECONDS
     due: float | None = None  # when it is to be started again
+    written: int = 0  # its texts when last looked at
+    misses: int = 0
 
 
 @dataclass
@@ -74,6 +80,7 @@ class Supervisor:
     _workers: list[_Worker] = field(default_factory=list[_Worker], init=False)
     _ending: bool = field(default=False, init=False)
     _failed: bool = field(default=False, init=False)
+    _next_look: float = field(default=0.0, init=False)
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status."""
@@ -104,7 +111,7 @@ class Supervisor:
         """Wait for a signal, or until a worker is due."""
         now = time.monotonic()
         due = [worker.due for worker in self._workers if worker.due is not None]
-        seen = signal.sigtimedwait(_SIGNALS, max(0.0, min(due) - now) if due else 3600.0)
+        seen = signal.sigtimedwait(_SIGNALS, max(0.0, min([*due, now + _LOOK_SECONDS]) - now))
         if seen is not None and seen.si_signo != signal.SIGCHLD and not self._ending:
             self._ending = True
             for worker in self._workers:
@@ -115,6 +122,20 @@ class Supervisor:
         for worker in self._workers:
             if worker.due is not None and worker.due <= time.monotonic():
                 self._start(worker, again=True)
+
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            for worker in self._workers:
+                self._look(worker)
+
+    def _look(self, worker: _Worker) -> None:
+        """Kill a worker that hangs: the kernel would go on to give it connections."""
+        written = self._board.written(worker.index)
+        worker.misses = 0 if written != worker.written else worker.misses + 1
+        worker.written = written
+        if worker.pid and worker.misses >= _MOST_MISSES:
+            log.error("worker hangs", worker=worker.index)
+            os.kill(worker.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -146,7 +167,7 @@ class Supervisor:
         )
 
     def _start(self, worker: _Worker, *, again: bool) -> None:
-        worker.began, worker.due = time.monotonic(), None
+        worker.began, worker.due, worker.misses = time.monotonic(), None, 0
         sys.stderr.flush()
         pid = os.fork()
         if pid:
@@ -162,7 +183,7 @@ class Supervisor:
             os._exit(status)
 
     def _become(self, worker: _Worker, *, again: bool) -> int:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        # Signals stay blocked until there is who handles them: one that came now would be the end.
         os.close(self._lifeline[1])
         log.configure(self.settings.log_level, worker=worker.index)
         seat = Seat(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "serving"]
 CARRIERS = ("AA", "B6", "UA")
 NUMBERS = [Column(name="delay", type="numeric"), Column(name="distance", type="numeric"), Column(name="hour")]
 MIXED = [
@@ -138,9 +139,7 @@ class Served:
             **(environment or {}),
         }
         with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving"], env=variables, stderr=stream, cwd=log.parent
-            )
+            self.process = subprocess.Popen(COMMAND, env=variables, stderr=stream, cwd=log.parent)
         started = self.wait_for("started")
         self.port: int = started["port"]
 

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from serving import cpus, settings
 from serving.board import GONE, READY, UNREADY, Board
 from serving.exposition import lasting, merged
 from serving.supervisor import workers
+from tests.serving import serving_support
 from tests.serving.serving_support import Client, Made, Served, request
 
 POST = request("POST", "/invocations", b"1.5,200,7", "text/csv")
@@ -101,6 +103,34 @@ def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(pair: Served) 
     assert sample(after, "process_cpu_seconds_total") >= sample(before, "process_cpu_seconds_total")
     assert len(psutil.Process(pair.process.pid).children()) == 2
     assert pair.terminate() == 0
+
+
+def test_a_worker_that_hangs_is_replaced(
+    serve: Callable[..., Served], plain: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The server as it is, but for a supervisor that looks more often.
+    program = (
+        "import serving.supervisor as s, serving.team as t; s._LOOK_SECONDS = 0.3; t._PUBLISH_SECONDS = 0.1;"
+        "import runpy; runpy.run_module('serving', run_name='__main__')"
+    )
+    monkeypatch.setattr(serving_support, "COMMAND", [sys.executable, "-c", program])
+    served = serve(plain.directory, workers=2)
+    served.wait_until_ready()
+    hanging, well = psutil.Process(served.process.pid).children()
+    hanging.suspend()
+    assert served.wait_for("worker hangs")["worker"] in {0, 1}
+    served.wait_for("worker died")
+    while len(served.events("ready")) < 3:
+        time.sleep(0.05)
+    assert well.is_running()
+    predict(served, connections=20, each=1)
+    assert sample(scrape(served), "trainserve_worker_restarts_total") == 1
+    assert served.terminate() == 0
+
+
+def test_workers_that_have_hardly_begun_are_ended(serve: Callable[..., Served], plain: Made) -> None:
+    served = serve(plain.directory, workers=4)
+    assert served.terminate() == 0
 
 
 def test_workers_end_with_their_supervisor(pair: Served) -> None:
