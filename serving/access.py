@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serving.batch import Batch, Waiting
-    from serving.exchange import Exchange
     from serving.models import Entry
-    from serving.observe import Observer
+    from serving.observe import Observed, Observer
 
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
@@ -45,7 +44,7 @@ class RequestLog:
         """Return what logs a model's predictions."""
         return _ModelLog(entry, self._writer)
 
-    def answered(self, exchange: Exchange, status: int) -> None:
+    def answered(self, exchange: Observed, status: int) -> None:
         """Log an answer that came from no batch."""
         route = exchange.head.route
         if status < _CLIENT_ERROR and (not self._every or route in PREDICTIONS):
@@ -85,7 +84,7 @@ class _ModelLog:
         start = f'{{"time":"{log.timestamp(time.time())}","level":"info","event":"request","request_id":"'
         prefix, numbers, model = self._prefix, self._numbers, self._model
         lines: list[str] = []
-        asked = cast("Sequence[tuple[Exchange | ShadowRequest, object, int, int]]", waiting)
+        asked = cast("Sequence[tuple[Observed | ShadowRequest, object, int, int]]", waiting)
         for request, _, first, stop in asked:
             if isinstance(request, ShadowRequest):
                 continue
@@ -106,7 +105,7 @@ def _named(own: context.Context) -> tuple[str, str]:
     return own.request_id.decode(), f',"trace_id":"{own.trace_id}"' if own.trace_id else ""
 
 
-def _line(exchange: Exchange, status: int, now: float) -> dict[str, Any]:
+def _line(exchange: Observed, status: int, now: float) -> dict[str, Any]:
     """Return the line of an answer from no batch; a client's words only as far as they name the path."""
     own = exchange.context or context.Context({})
     path = exchange.head.target.partition(b"?")[0][:_LONGEST_PATH]

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 class ObservedHead(Protocol):
     """What requests may share; names of headers are in lower case."""
 
+    method: bytes
+    target: bytes
+    route: str
+    """The name by which its requests are counted."""
+
     @property
     def headers(self) -> Mapping[bytes, bytes]:
         """The headers that anything here looks at."""
@@ -42,9 +47,13 @@ class Observed(Protocol):
         """Its head, of which several requests may be."""
         ...
 
+    started: float  # time.perf_counter()
     body: bytes
+    answer: bytes | None
+    """All that was sent back; its length is told."""
+
     context: Context | None
-    """What its head has for itself alone."""
+    """What its head has for itself alone; given to a request that has none when it is traced."""
 
     event: bytes
     """The id of its record; set by capture, absent before."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serving.exchange import Exchange
     from serving.heads import Known
     from serving.metrics import Metrics
+    from serving.observe import Observed
     from serving.settings import Settings
     from serving.tls import Certificate
 
@@ -42,7 +43,7 @@ class Handler(Protocol):
         ...
 
 
-Listener = Callable[["Exchange", int], None]
+Listener = Callable[["Observed", int], None]
 """Is told of an answer and its status when it is ready; predictions may be left to observers."""
 
 

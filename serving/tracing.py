@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from serving.batch import Batch, Waiting
     from serving.context import Parent
-    from serving.exchange import Exchange, Head
     from serving.models import Entry
-    from serving.observe import Observer
+    from serving.observe import Observed, ObservedHead, Observer
     from serving.trace_export import TraceExport
 
 DEFAULT_SHARE: Final = 0.01
@@ -126,7 +125,7 @@ class Taken(NamedTuple):
     """
 
     context: Context
-    head: Head
+    head: ObservedHead
     status: int
     started: float
     begun: float | None
@@ -154,7 +153,7 @@ class Traces:
         """Return what traces a model's predictions."""
         return _ModelTraces(entry, self)
 
-    def answered(self, exchange: Exchange, status: int) -> None:
+    def answered(self, exchange: Observed, status: int) -> None:
         """Take an answer that came from no batch, perhaps; probes and scrapes never."""
         route = exchange.head.route
         if route in PROBES or (status == _OK and route in PREDICTIONS):
@@ -165,7 +164,7 @@ class Traces:
 
     def take(
         self,
-        exchange: Exchange,
+        exchange: Observed,
         status: int,
         *,
         times: tuple[float, float] | None = None,
@@ -217,7 +216,7 @@ class _ModelTraces:
         ]:
             if not isinstance(item[0], ShadowRequest):
                 self._traces.take(
-                    cast("Exchange", item[0]),
+                    cast("Observed", item[0]),
                     _OK,
                     times=(begun, done),
                     model=self._model,
