@@ -55,14 +55,20 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 class Served:
-    """A running server; a context manager that ends it."""
+    """A running server; a context manager that ends it.
 
-    def __init__(self, launch: Launch, log: Path, core: int) -> None:
+    What it writes goes into the file `log`: by itself, or, with `log_core`, through a pipe and a process on
+    that core, as container runtimes have it.
+    """
+
+    def __init__(self, launch: Launch, log: Path, core: int, log_core: int | None = None) -> None:
         self.launch = launch
         self.port = launch.port
         self.cold_s = 0.0
         self._log = log
         self._stream: IO[bytes] = log.open("wb")
+        self._keeper = None if log_core is None else _keeper(self._stream, log_core)
+        output = self._stream if self._keeper is None else self._keeper.stdin
         begin = time.perf_counter()
         # Children inherit the core; code of ours between fork and exec would be fragile.
         mine = os.sched_getaffinity(0)
@@ -73,12 +79,14 @@ class Served:
                 cwd=launch.cwd,
                 env=clean_environment(launch.environment),
                 stdin=subprocess.DEVNULL,
-                stdout=self._stream,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         finally:
             os.sched_setaffinity(0, mine)
+            if self._keeper is not None and self._keeper.stdin is not None:
+                self._keeper.stdin.close()
         self.pid = self._process.pid
         try:
             self._wait(begin)
@@ -154,6 +162,12 @@ class Served:
             tree = psutil.wait_procs(tree, timeout=_END_S)[1]
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
+        if self._keeper is not None:
+            # It ends with the last who writes.
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(_END_S)
+            self._keeper.kill()
+            self._keeper.wait(_END_S)
         self._stream.close()
 
     def _tree(self) -> list[psutil.Process]:
@@ -174,6 +188,16 @@ class Served:
                     return
             time.sleep(_POLL_S)
         raise StartError(f"not ready within {self.launch.patience_s:.0f} s: {self.tail()}")
+
+
+def _keeper(log: IO[bytes], core: int) -> subprocess.Popen[bytes]:
+    """Start what reads a server's output and keeps it."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log, start_new_session=True)
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def _some(connection: socket.socket) -> bytes:

@@ -101,13 +101,16 @@ class Runner:
         self.book.left_out[name] = reason
         self._note(f"left out: {name}: {reason}")
 
-    def start(self, candidate: Candidate) -> Served:
-        """Start a server on its core; raises `StartError`."""
+    def start(self, candidate: Candidate, log_core: int | None = None) -> Served:
+        """Start a server on its core; raises `StartError`. For `log_core` see `Served`."""
         self._logs += 1
         self._live(f"{candidate.name}: starting")
         self.book.kinds[candidate.name] = candidate.kind
         return Served(
-            candidate.launch(self.place), self.place.work / f"server-{self._logs}.log", self.cores.server
+            candidate.launch(self.place),
+            self.place.work / f"server-{self._logs}.log",
+            self.cores.server,
+            log_core,
         )
 
     def check(self, served: Served, spoken: Format) -> None:

@@ -44,7 +44,7 @@ def _rounds(runner: Runner, captured: Path, traces: Served) -> None:
     logged = 0
     for number in range(runner.plan.switch_rounds):
         for candidate in both:
-            with runner.start(candidate) as served:
+            with runner.start(candidate, runner.cores.load) as served:
                 runner.warm(served, formats.CSV, 1)
                 seconds = runner.plan.one_s
                 runner.measure(candidate.name, served, formats.CSV, 1, number=number, seconds=seconds)

@@ -27,22 +27,23 @@ _LONGEST_PATH: Final = 200
 
 
 class RequestLog:
-    """Writes the lines; `every`: of all requests, not only of refused ones.
+    """Writes the lines; `every`: of all requests, not only of refused ones. `shadow` predicts for others too.
 
     Probes and scrapes are never logged: that the server is not ready it logs itself, once.
     """
 
-    def __init__(self, writer: log.Writer, *, every: bool) -> None:
+    def __init__(self, writer: log.Writer, *, every: bool, shadow: str = "") -> None:
         self.suppressed = 0
         self._writer = writer
         self._every = every
+        self._shadow = shadow
         self._second = 0
         self._told: dict[int, int] = {}
         self._untold = 0
 
     def watch(self, entry: Entry) -> Observer:
         """Return what logs a model's predictions."""
-        return _ModelLog(entry, self._writer)
+        return _ModelLog(entry, self._writer, shadows=entry.name == self._shadow)
 
     def answered(self, exchange: Observed, status: int) -> None:
         """Log an answer that came from no batch."""
@@ -72,37 +73,38 @@ class RequestLog:
 class _ModelLog:
     """Logs what one model predicted, a batch at a time."""
 
-    def __init__(self, entry: Entry, writer: log.Writer) -> None:
+    def __init__(self, entry: Entry, writer: log.Writer, *, shadows: bool) -> None:
+        self._shadows = shadows
         loaded = entry.model
         names = {"model": entry.name, "version": loaded.version}
-        self._model = ',"status":200,' + orjson.dumps(names).decode()[1:-1] + ',"rows":'
+        self._model = '","status":200,' + orjson.dumps(names).decode()[1:-1] + ',"rows":'
         self._prefix, self._numbers = context.new_ids()
         self._writer = writer
 
     def observe(self, waiting: Sequence[Waiting], batch: Batch, begun: float, done: float) -> None:  # noqa: ARG002
         """Write a line for each."""
-        start = f'{{"time":"{log.timestamp(time.time())}","level":"info","event":"request","request_id":"'
-        prefix, numbers, model = self._prefix, self._numbers, self._model
-        lines: list[str] = []
-        asked = cast("Sequence[tuple[Observed | ShadowRequest, object, int, int]]", waiting)
-        for request, _, first, stop in asked:
-            if isinstance(request, ShadowRequest):
-                continue
-            own = request.context
-            name, trace = (prefix + str(next(numbers)), "") if own is None else _named(own)
-            lines.append(
-                f'{start}{name}","route":"{request.head.route}"{trace}{model}{stop - first}'
-                f',"seconds":{done - request.started:.6f},"request_bytes":{len(request.body)}'
-                f',"answer_bytes":{len(request.answer or b"")}}}\n'
-            )
+        if self._shadows:
+            waiting = [item for item in waiting if not isinstance(item[0], ShadowRequest)]
+        stamp = log.timestamp(time.time())
+        ours = f'{{"time":"{stamp}","level":"info","event":"request","request_id":"'
+        prefix, model = self._prefix, self._model
+        asked = cast("Sequence[tuple[Observed, object, int, int]]", waiting)
+        # One expression for a line: this is done for every request.
+        lines = [
+            f'{ours}{prefix + str(number) if request.context is None else _named(request.context)}","route":"'
+            f'{request.head.route}{model}{stop - first},"seconds":{done - request.started:.6f}'
+            f',"request_bytes":{len(request.body)},"answer_bytes":{len(request.answer or b"")}}}\n'
+            for (request, _, first, stop), number in zip(asked, self._numbers, strict=False)
+        ]
         if lines:
             self._writer.write("".join(lines), len(lines))
 
 
-def _named(own: context.Context) -> tuple[str, str]:
-    """Return a request's id, and its trace's as a member of the line."""
+def _named(own: context.Context) -> str:
+    """Return a request's id, and after it its trace's."""
     own.request_id = own.request_id or context.new_id()
-    return own.request_id.decode(), f',"trace_id":"{own.trace_id}"' if own.trace_id else ""
+    name = own.request_id.decode()
+    return f'{name}","trace_id":"{own.trace_id}' if own.trace_id else name
 
 
 def _line(exchange: Observed, status: int, now: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from serving.observe import Observed, ObservedHead, Observer
     from serving.trace_export import TraceExport
 
-DEFAULT_SHARE: Final = 0.01
+DEFAULT_SHARE: Final = 0.001
 """Of the requests that belong to no trace, where the environment names no sampler."""
 
 _OK: Final = 200

@@ -131,7 +131,7 @@ def test_a_service_without_a_name(serve: Callable[..., Served], plain: Made) -> 
         with Client(served.port) as client:
             predict(client, traceparent=SAMPLED)
             sink.wait_for(2)
-            # One in a hundred is the default: of twenty more, hardly two.
+            # One in a thousand is the default: of twenty more, hardly two.
             for _ in range(20):
                 predict(client)
         assert served.terminate() == 0
@@ -190,8 +190,8 @@ def test_variables_that_cannot_be_used_are_named(environment: dict[str, str], re
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, tracing.Sampling(share=0.01, parent_based=True)),
-        ({"OTEL_TRACES_SAMPLER": "traceidratio"}, tracing.Sampling(share=0.01, parent_based=False)),
+        ({}, tracing.Sampling(share=0.001, parent_based=True)),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio"}, tracing.Sampling(share=0.001, parent_based=False)),
         ({"OTEL_TRACES_SAMPLER_ARG": " 0.5 "}, tracing.Sampling(share=0.5, parent_based=True)),
         ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, tracing.Sampling(share=0.0, parent_based=True)),
         ({"OTEL_SDK_DISABLED": "True"}, None),
