@@ -25,10 +25,9 @@ KEY = re.compile(
 def captured(directory: Path) -> list[dict[str, Any]]:
     """All records under a directory, in the order of their events; every file has the name it should."""
     found: list[dict[str, Any]] = []
-    for path in directory.rglob("*"):
-        if path.is_file():
-            assert KEY.fullmatch(str(path.relative_to(directory))), path
-            found += map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    for path in directory.rglob("*.jsonl"):  # a file that is being written has another name
+        assert KEY.fullmatch(str(path.relative_to(directory))), path
+        found += map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return sorted(found, key=lambda record: record["eventMetadata"]["eventId"])
 
 

@@ -236,7 +236,7 @@ def test_records_are_written_while_the_server_runs(
             client.ask("POST", "/invocations", csv_body(plain.rows[:1]), "text/csv")
             wait_until(lambda count=count: len(captured(tmp_path / "to")) == count)
     assert metric(served.port, 'trainserve_captures_total{model="flights",variant="AllTraffic"}') == 2
-    assert metric(served.port, 'trainserve_capture_objects_total{result="written"}') == 2
+    wait_until(lambda: metric(served.port, 'trainserve_capture_objects_total{result="written"}') == 2)
     assert metric(served.port, "trainserve_capture_waiting_bytes") == 0
 
 
