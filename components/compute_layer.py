@@ -137,6 +137,7 @@ class ComputeLayer(Layer):
                 settings=self._stack.settings.workload,
                 models=list(self._stack.settings.models),
                 image=self._server_image(),
+                data_bucket=self._loop.storage.data_bucket,
                 stack=self._stack.name,
                 trace_sample_percent=self._stack.settings.observability.trace_sample_percent,
                 subject_key=self._stack.settings.security.subject_key,

@@ -36,8 +36,11 @@ TLS_PATH: Final = "/etc/trainserve/tls"
 TRACES: Final = "http://cloudwatch-agent.amazon-cloudwatch:4316/v1/traces"
 """Where the CloudWatch add-on takes OpenTelemetry's traces, for X-Ray."""
 
-DRAIN_MARGIN_S: Final = 5
-"""Of a pod's grace period, what is left when its server has drained: it stops by itself, unkilled."""
+DRAIN_MARGIN_S: Final = 12
+"""Of a pod's grace period, what is left when its server's drain period ends: it stops by itself, unkilled.
+
+5 s for what is half-way then, 4 for the last captures, 2 for traces and the log.
+"""
 
 CONTAINER: Final = "server"
 PORT: Final = 8080

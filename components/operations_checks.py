@@ -35,6 +35,8 @@ def _fargate(settings: Settings) -> Iterator[str]:
             f"{place}: Fargate has neither Pod Identity nor the secrets driver: "
             "set trainserve:security.subjectKey to false"
         )
+    if settings.workload.capture is not None:
+        yield f"{place}: Fargate has no Pod Identity: take trainserve:workload.capture away"
     if settings.node_pools.gpu:
         yield f"{place}: Fargate has no GPUs: take trainserve:nodePools.gpu away or set compute to nodes"
     if settings.workload.zone_spread == "require":

@@ -141,6 +141,15 @@ class Retraining(Section):
     drift_schedule: Rate = "rate(1 hour)"
 
 
+class Capture(Section):
+    """A sample of requests and predictions, in the data bucket: what drift is found in."""
+
+    percentage: Annotated[float, Field(gt=0, le=100)] = 100
+    flush_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default=60, description="A record waits no longer in a pod's memory."
+    )
+
+
 class Workload(Section):
     """The pods that serve a model; every model has the same."""
 
@@ -158,6 +167,7 @@ class Workload(Section):
     grpc_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
         default=None, description="A port of the serving image's for gRPC, behind an NLB of its own."
     )
+    capture: Capture | None = None
     replicas: Annotated[int, Field(ge=1, le=100)] = 2
     min_replicas: Annotated[int, Field(ge=1, le=100)] = 2
     max_replicas: Annotated[int, Field(ge=1, le=100)] = 10

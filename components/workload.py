@@ -11,7 +11,7 @@ from components import names, pools, teardown
 from components import settings as s
 from components.base import PlatformComponent
 from components.entrance import READINESS_GATE, Door, Entrance, EntranceArgs
-from components.quantities import cpu_milli
+from components.quantities import cpu_milli, memory_mib
 
 SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """No image and no model is there at the first `up`: the pods come when they can."""
@@ -29,6 +29,7 @@ class WorkloadArgs:
     settings: s.Workload
     models: Sequence[str]
     image: pulumi.Input[str]
+    data_bucket: pulumi.Input[str]
     stack: str
     trace_sample_percent: float
     subject_key: bool
@@ -228,14 +229,13 @@ def spread(
     ]
 
 
-def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
+def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, pulumi.Input[str]]:
     """The server's variables, and OpenTelemetry's own, by which it traces."""
     settings = args.settings
     drain = settings.grace_period_seconds - settings.pre_stop_seconds - names.DRAIN_MARGIN_S
-    variables = {
+    variables: dict[str, pulumi.Input[str]] = {
         "SERVING_PORT": str(names.PORT),
-        # Said, not found out: where no control group holds the limit, a whole machine would be counted.
-        "SERVING_WORKERS": str(max(1, cpu_milli(settings.cpu_limit) // 1000)),
+        "SERVING_WORKERS": str(_workers(settings)),
         "SERVING_DRAIN_SECONDS": str(drain),
     }
     if args.trace_sample_percent > 0:
@@ -247,6 +247,8 @@ def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": f"{args.trace_sample_percent / 100:g}",
         }
+    if settings.capture is not None:
+        variables |= _capture(settings, settings.capture, args.data_bucket)
     if settings.tls:
         variables |= {
             "SERVING_TLS_CERT_FILE": f"{names.TLS_PATH}/tls.crt",
@@ -257,6 +259,24 @@ def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, str]:
     if args.subject_key:
         variables["SERVING_SUBJECT_KEY_FILE"] = f"{names.SUBJECT_KEY_PATH}/{names.SUBJECT_KEY}"
     return variables
+
+
+def _capture(
+    settings: s.Workload, capture: s.Capture, bucket: pulumi.Input[str]
+) -> dict[str, pulumi.Input[str]]:
+    """Where to, how much of it, and how much of the pod's memory it may take while S3 does not answer."""
+    share = memory_mib(settings.memory_limit) // 8 // _workers(settings)
+    return {
+        "SERVING_CAPTURE_TO": pulumi.Output.concat("s3://", bucket, "/", names.CAPTURES),
+        "SERVING_CAPTURE_PERCENTAGE": f"{capture.percentage:g}",
+        "SERVING_CAPTURE_FLUSH_SECONDS": str(capture.flush_seconds),
+        "SERVING_CAPTURE_MEMORY_BYTES": str(min(max(4, share), 32) << 20),
+    }
+
+
+def _workers(settings: s.Workload) -> int:
+    # Said, not found out: where no control group holds the limit, a whole machine would be counted.
+    return max(1, cpu_milli(settings.cpu_limit) // 1000)
 
 
 def volumes(args: WorkloadArgs) -> dict[str, k8s.core.v1.VolumeArgsDict]:

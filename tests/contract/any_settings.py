@@ -243,6 +243,7 @@ def workloads(draw: st.DrawFn, production: bool, fargate: bool) -> dict[str, Any
     cpus = sorted(draw(st.tuples(*[st.sampled_from(CPUS)] * 2)), key=cpu_milli)
     memory = sorted(draw(st.tuples(*[st.sampled_from(QUANTITIES)] * 2)), key=memory_mib)
     stopping, secure = draw(st.integers(0, 290)), draw(st.booleans())
+    capture = section(s.Capture, percentage=percent(1, 100), flushSeconds=st.integers(1, 3600))
     grpc = st.integers(1024, 65535).filter(lambda port: port != PORT)
     fields = section(
         s.Workload,
@@ -250,6 +251,7 @@ def workloads(draw: st.DrawFn, production: bool, fargate: bool) -> dict[str, Any
         namespace=name(63).filter(lambda text: text != "monitoring"),
         compute=st.just("fargate" if fargate else "nodes"),
         imageDigest=st.just("sha256:" + "b" * 64) | st.none(),
+        capture=st.none() if fargate else capture | st.none(),
         zoneSpread=st.sampled_from(["prefer"] if fargate else ["prefer", "require"]),
         tls=st.just(secure),
         grpcPort=st.none() if secure else grpc | st.none(),

@@ -108,7 +108,12 @@ def test_a_wrong_field_is_named(path: str, value: Any, said: str) -> None:
     assert message.count("\n") == 1
 
 
-FARGATE = {"workload.compute": "fargate", "security.networkPolicies": False, "security.subjectKey": False}
+FARGATE = {
+    "workload.compute": "fargate",
+    "workload.capture": None,
+    "security.networkPolicies": False,
+    "security.subjectKey": False,
+}
 TOGETHER: list[tuple[str, dict[str, Any], str]] = [
     (
         "dev",
@@ -119,6 +124,11 @@ TOGETHER: list[tuple[str, dict[str, Any], str]] = [
         "dev",
         {**FARGATE, "security.subjectKey": True},
         "Fargate has neither Pod Identity nor the secrets driver",
+    ),
+    (
+        "dev",
+        {**FARGATE, "workload.capture": {}},
+        "Fargate has no Pod Identity: take trainserve:workload.capture away",
     ),
     (
         "dev",
