@@ -46,6 +46,7 @@ class Api:
         app.router.add_get("/_local/state", self._state)
         app.router.add_route("*", "/_local/access-entries", self._access_entries)
         app.router.add_put("/_local/cluster", self._name)
+        app.router.add_put("/_local/pod-identities", self._pod_identity)
         app.router.add_route("*", "/{path:apis?/.*}", self._object)
         app.on_startup.append(self._open)
         app.on_cleanup.append(self._close)
@@ -165,6 +166,16 @@ class Api:
         body = await _json(request)
         self._cluster.auth.cluster_name = _text(body, "name")
         return web.json_response({"name": self._cluster.auth.cluster_name})
+
+    async def _pod_identity(self, request: web.Request) -> web.Response:
+        body = await _json(request)
+        names = ("access_key_id", "secret_access_key", "session_token", "region")
+        self._cluster.put_identity(
+            _text(body, "namespace"),
+            _text(body, "service_account"),
+            {f"AWS_{name.upper()}": _text(body, name) for name in names},
+        )
+        return web.json_response({})
 
     async def _access_entries(self, request: web.Request) -> web.Response:
         auth = self._cluster.auth

@@ -54,7 +54,7 @@ class Cluster:
         self.events = Events()
         self.auth = Authenticator(options.aws_endpoint, cluster_name=options.cluster_name)
         self.images = ImageStore(self._images_dir, options.registry)
-        node = Node(
+        node = self._node = Node(
             images=self.images,
             events=self.events,
             directory=self._pods_dir,
@@ -67,6 +67,11 @@ class Cluster:
         self._default = self._fronts.open(options.port)
         self._front_of: dict[tuple[str, str], Front] = {}
         self._ready: Object = {}
+
+    def put_identity(self, namespace: str, service_account: str, variables: dict[str, str]) -> None:
+        """Give the pods of a service account, those that start from now on, an identity in AWS."""
+        endpoint = {"AWS_ENDPOINT_URL": self._options.aws_endpoint}
+        self._node.identities[namespace, service_account] = {**variables, **endpoint}
 
     def announce(self, endpoint: str, authority: str) -> None:
         """Write the ready file."""

@@ -48,6 +48,10 @@ class Node:
     ports: Ports = field(default_factory=Ports)
     back_off_s: float = 0.5
     longest_back_off_s: float = 10.0
+    identities: dict[tuple[str, str], dict[str, str]] = field(
+        default_factory=dict[tuple[str, str], dict[str, str]]
+    )
+    """(namespace, service account) → the variables by which its pods reach AWS."""
 
     def back_off(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row; much shorter than a kubelet's."""
@@ -236,7 +240,7 @@ class Pod:
         try:
             container = self.container = await Container.start(
                 command(self.spec, image, self.node.python),
-                environment(self.spec, image, place, self.ports),
+                environment(self.spec, image, place, self.ports) | self._identity(),
                 working_dir if working_dir.is_dir() else image.root,
                 self.log,
             )
@@ -246,6 +250,9 @@ class Pod:
         self.waiting, self.running_since = None, time.time()
         self._event("started", pid=container.pid, port=self._last_port)
         return container
+
+    def _identity(self) -> dict[str, str]:
+        return self.node.identities.get((self.namespace, self.spec.service_account), {})
 
     async def _end(self, container: Container, exited: asyncio.Future[int], *, pre_stop: float) -> None:
         """PreStop, SIGTERM, and SIGKILL when the grace period, which includes preStop, is over."""

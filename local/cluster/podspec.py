@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 # How a server is told to speak TLS. Whoever asks a pod here speaks HTTP, on this machine only.
 _TLS = "SERVING_TLS_"
 _WITHOUT_TLS = "TLS to the pod is left out: connections stay on this machine"
+# Which file has the key that hashes data subjects; no driver here mounts secrets.
+_SUBJECT_KEY = "SERVING_SUBJECT_KEY_FILE"
+_WITHOUT_KEY = "the subjects' key is left out, for no secret is mounted: captures name no subject"
 _SLEEP = re.compile(r"^\s*(?:/bin/)?sleep\s+(\d+(?:\.\d+)?)s?\s*$")
 
 
@@ -35,6 +38,7 @@ class PodSpec:
 
     container: str
     image: str
+    service_account: str
     command: tuple[str, ...]
     args: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
@@ -69,6 +73,7 @@ def parse(template: Mapping[str, Any]) -> PodSpec:
     return PodSpec(
         container=container["name"],
         image=container["image"],
+        service_account=spec.get("serviceAccountName") or "default",
         command=tuple(container.get("command") or ()),
         args=tuple(container.get("args") or ()),
         environment=plain,
@@ -95,6 +100,8 @@ def _environment(container: Mapping[str, Any], notes: list[str]) -> tuple[Pairs,
         if item["name"].startswith(_TLS):
             if _WITHOUT_TLS not in notes:
                 notes.append(_WITHOUT_TLS)
+        elif item["name"] == _SUBJECT_KEY:
+            notes.append(_WITHOUT_KEY)
         elif source is None:
             plain.append((item["name"], str(item.get("value", ""))))
         elif "fieldRef" in source:

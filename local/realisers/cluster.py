@@ -57,6 +57,24 @@ def _access_entry(site: Site, resource: Resource) -> Realised:
     return Realised(f"{inputs['clusterName']}:{inputs['principalArn']}", {})
 
 
+def _pod_identity(site: Site, resource: Resource) -> Realised:
+    """Pods of the service account get the role's credentials, as the agent on a node would give them."""
+    inputs = resource.inputs
+    session = f"{inputs['namespace']}-{inputs['serviceAccount']}"
+    sts = site.client("sts")
+    credentials = sts.assume_role(RoleArn=inputs["roleArn"], RoleSessionName=session)["Credentials"]
+    identity = {
+        "namespace": inputs["namespace"],
+        "service_account": inputs["serviceAccount"],
+        "access_key_id": credentials["AccessKeyId"],
+        "secret_access_key": credentials["SecretAccessKey"],
+        "session_token": credentials["SessionToken"],
+        "region": sts.meta.region_name,
+    }
+    site.emulators.cluster.call("PUT", "/_local/pod-identities", identity)
+    return Realised(session, {"associationId": session})
+
+
 def realise_object(site: Site, resource: Resource) -> Realised | None:
     """Apply one Kubernetes object; None if its kind has no meaning on this machine."""
     kind = str(resource.inputs.get("kind", ""))
@@ -87,5 +105,6 @@ def object_path(api_version: str, kind: str, name: str, namespace: str | None) -
 
 REALISERS: Mapping[str, Realiser] = {
     "aws:eks/accessEntry:AccessEntry": _access_entry,
+    "aws:eks/podIdentityAssociation:PodIdentityAssociation": _pod_identity,
     "eks:index:Cluster": _eks,
 }

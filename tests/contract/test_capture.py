@@ -38,7 +38,8 @@ def test_pods_write_where_they_may(up: Run, stack: str, percentage: float, secon
     assert "s3:PutObject" in statements["WriteCaptures"]["Action"]
     (resource,) = statements["WriteCaptures"]["Resource"]
     assert resource.rpartition(":")[2] == f"{bucket}/{prefix}*"
-    (association,) = program.of("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+    kind = "aws:eks/podIdentityAssociation:PodIdentityAssociation"
+    association = program.one(kind, "trainserve-rights-pods")
     assert association.inputs["serviceAccount"] == pod_of(program)["serviceAccountName"]
     # What waits in memory fits beside the server, and is written before the pod must be gone.
     pod = pod_of(program)

@@ -46,7 +46,7 @@ FIELDS: list[tuple[str, Any, str]] = [
         "workload.targetCpuPercent: want a whole number from 10 to 95, got 100",
     ),
     ("workload.namespace", "My_Space", "trainserve:workload.namespace: want lower-case letters, digits and"),
-    ("workload", "many", "trainserve:workload: want a section with compute, cpuLimit, "),
+    ("workload", "many", "trainserve:workload: want a section with capture, compute, cpuLimit, "),
     ("netwrok", {}, "trainserve:netwrok is not a setting: did you mean network? known here are cluster, "),
     (
         "network",

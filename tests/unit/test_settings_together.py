@@ -20,7 +20,7 @@ TOGETHER: list[tuple[str, dict[str, Any], str]] = [
     (
         "dev",
         {"workload.preStopSeconds": 45},
-        "workload.preStopSeconds: want at least 6 less than gracePeriodSeconds (45), for a pod answers what",
+        "workload.preStopSeconds: want at least 13 less than gracePeriodSeconds (45), for a pod answers what",
     ),
     ("dev", {"workload.cpuRequest": "1"}, "workload.cpuRequest: want at most cpuLimit (500m), got 1"),
     (
