@@ -50,6 +50,20 @@ def test_pods_here_speak_plain_http_and_say_so() -> None:
     assert parsed.notes == ("TLS to the pod is left out: connections stay on this machine",)
 
 
+def test_captures_here_name_no_subject_and_say_so() -> None:
+    parsed = spec(
+        {"serviceAccountName": "server"},
+        env=[
+            {"name": "SERVING_SUBJECT_KEY_FILE", "value": "/etc/trainserve/subject-key/subject-key"},
+            {"name": "SERVING_CAPTURE_TO", "value": "s3://data/captures/"},
+        ],
+    )
+    assert parsed.environment == (("SERVING_CAPTURE_TO", "s3://data/captures/"),)
+    assert len(parsed.notes) == 1
+    assert "captures name no subject" in parsed.notes[0]
+    assert (parsed.service_account, spec().service_account) == ("server", "default")
+
+
 def test_what_is_not_done_is_noted() -> None:
     parsed = spec(
         {"initContainers": [{}]},

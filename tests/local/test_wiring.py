@@ -76,6 +76,14 @@ class Loop:
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
         return sum(int(attributes[name]) for name in names)
 
+    def captures(self) -> list[dict[str, Any]]:
+        """What pods have written down of requests, in the bucket that the data are in."""
+        bucket = str(self.session.models["flights"]["incoming"])[5:].partition("/")[0]
+        s3 = self.session.client("s3")
+        found = s3.list_objects_v2(Bucket=bucket, Prefix="captures/flights/AllTraffic/").get("Contents", [])
+        bodies = [s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in found]
+        return [json.loads(line) for body in bodies for line in body.splitlines()]
+
     def image(self) -> str:
         model = self.session.models["flights"]
         path = f"/apis/apps/v1/namespaces/{model['namespace']}/deployments/{model['deployment']}"
@@ -109,6 +117,7 @@ def loop(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
             "models.flights.hyperparameters.num_round": "3",
             "workload.replicas": "1",
             "workload.minReplicas": "1",
+            "workload.capture.flushSeconds": "1",
         },
     )
     with LocalSession(options) as session:
@@ -140,6 +149,9 @@ def test_with_every_piece_the_upload_is_served(loop: Loop) -> None:
     with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310
         (prediction,) = json.load(answer)["predictions"]
     assert 0 <= prediction <= 1
+    (captured,) = loop.until(loop.captures)
+    assert captured["captureData"]["endpointInput"]["data"] == body
+    assert "model=flights" in captured["eventMetadata"]["customAttributes"]
 
 
 @omitting("BucketNotification::trainserve-storage-data-events")
