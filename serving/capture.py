@@ -12,7 +12,7 @@ from serving import formats, log, records, subjects
 from serving.large import LARGE
 from serving.metrics import escape, head
 from serving.observe import ShadowRequest
-from serving.records import INFERENCE_ID, Form
+from serving.records import INFERENCE_ID, End, Form
 from serving.stores import store
 from serving.writer import Writer
 
@@ -76,17 +76,17 @@ class Capture:
             self._time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)).encode()
         return self._time
 
-    def subject(self, headers: Mapping[bytes, bytes]) -> list[str]:
+    def subject(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the attribute that says whom a request is about, if it says so and there is a key."""
         subject = headers.get(self._header)
         if not subject:
-            return []
+            return b""
         if self._key is not None:
-            return [f"subject={subjects.hashed(self._key, subject)}"]
+            return b',"subject=%b"' % subjects.hashed(self._key, subject).encode()
         if not self._said:
             self._said = True
             log.warning("no subject is captured", reason="SERVING_SUBJECT_KEY_FILE is not set")
-        return []
+        return b""
 
     def _lines(self) -> Iterator[str]:
         writer = self.writer
@@ -113,7 +113,7 @@ class Recorder:
         self._attributes = [*identity, *marks]
         self._capture = capture
         self._writer = capture.writer
-        self._now = self._end = b""  # the end of a record of a usual request, and the time it is for
+        self._end = End(b"", self._attributes)
         variant = ONLY_VARIANT if entry.name == model.name else entry.name
         self._spool = capture.writer.spool(f"{model.name}/{variant}")
 
@@ -131,7 +131,7 @@ class Recorder:
             return
         now, marks, events, dumps, join = capture.now(), capture.marks, capture.events, orjson.dumps, b"".join
         lines: list[bytes] = []
-        usual = self._usual_end(now)
+        usual = self._usual_end(now).whole
         for request, reply, _, _ in items:
             forms = request.head.forms
             form = None if forms is None else forms.get(self)
@@ -154,15 +154,19 @@ class Recorder:
 
     def end(self, now: bytes, request: Observed, form: Form) -> bytes:
         """Return the end of a request's record."""
-        headers = {} if request.context is None else request.context.headers
-        if not form.custom and self._capture.headers.isdisjoint(headers):
-            return self._usual_end(now)
-        attributes = [*self._attributes, *self._capture.subject(headers), *form.custom]
-        return records.end(now, attributes, headers.get(INFERENCE_ID, b""))
+        end, context = self._usual_end(now), request.context
+        if context is None:
+            return end.having(form.custom) if form.custom else end.whole
+        # An id of plain characters: it needs no escapes.
+        more = b',"request=%b"%b' % (context.request_id, form.custom) if context.request_id else form.custom
+        if self._capture.headers.isdisjoint(context.headers):
+            return end.having(more)
+        subject = self._capture.subject(context.headers)
+        return end.having(subject + more, context.headers.get(INFERENCE_ID, b""))
 
-    def _usual_end(self, now: bytes) -> bytes:
-        if now is not self._now:
-            self._now, self._end = now, records.end(now, self._attributes, b"")
+    def _usual_end(self, now: bytes) -> End:
+        if now is not self._end.now:
+            self._end = End(now, self._attributes)
         return self._end
 
     def form(self, head: ObservedHead, answers: bytes) -> Form:

@@ -28,8 +28,8 @@ _PIECE: Final = 48 * 1024
 class Form:
     """What the records of requests with one head, answered by one model in one content type, share.
 
-    A record is `before`, the input, `between`, the output, `after`, the event's id and an end made by `end`,
-    where input and output are `quoted` in their encodings. `custom` is the attribute that the client gave.
+    A record is `before`, the input, `between`, the output, `after`, the event's id and its `End`, where input
+    and output are `quoted` in their encodings. `custom` is the attribute that the client gave.
     """
 
     __slots__ = ("after", "answers", "before", "between", "custom", "input", "output", "text")
@@ -40,7 +40,7 @@ class Form:
         self.output: Encoding = output_encoding(answers)
         self.text = self.input != "BASE64" and self.output != "BASE64"
         custom = headers.get(CUSTOM_ATTRIBUTES)
-        self.custom = [custom.decode("latin-1")] if custom else []
+        self.custom = b",%b" % json_text(custom) if custom else b""
         observed = headers.get(b"content-type", JSON)
         self.before = b'{"captureData":{"endpointInput":%b' % _begin("INPUT", observed)
         self.between = b'%b,"endpointOutput":%b' % (_end(self.input), _begin("OUTPUT", answers))
@@ -60,14 +60,22 @@ class Form:
         yield self.after + event + end
 
 
-def end(now: bytes, attributes: list[str], inference_id: bytes) -> bytes:
-    """Return the end of a record: SageMaker has a list of texts for whatever else is to be said."""
-    inference = b',"inferenceId":%b' % _text(inference_id) if inference_id else b""
-    return b'","customAttributes":%b,"inferenceTime":"%b"%b},"eventVersion":"0"}\n' % (
-        orjson.dumps(attributes),
-        now,
-        inference,
-    )
+class End:
+    """The end of a record, from after the event's id; with more attributes, if there are."""
+
+    __slots__ = ("_after", "_before", "now", "whole")
+
+    def __init__(self, now: bytes, attributes: list[str]) -> None:
+        self.now = now
+        # SageMaker has a list of texts for whatever else is to be said.
+        self._before = b'","customAttributes":%b' % orjson.dumps(attributes)[:-1]
+        self._after = b'],"inferenceTime":"%b"' % now
+        self.whole = self.having(b"")
+
+    def having(self, attributes: bytes, inference_id: bytes = b"") -> bytes:
+        """Return the end with more attributes, each a JSON text after a comma."""
+        inference = b',"inferenceId":%b' % json_text(inference_id) if inference_id else b""
+        return b'%b%b%b%b},"eventVersion":"0"}\n' % (self._before, attributes, self._after, inference)
 
 
 def event_ids() -> Iterator[bytes]:
@@ -117,14 +125,14 @@ def quoted_pieces(data: bytes, encoding: Encoding) -> Iterator[bytes]:
 
 
 def _begin(mode: str, content_type: bytes) -> bytes:
-    return b'{"observedContentType":%b,"mode":"%b","data":' % (_text(content_type), mode.encode())
+    return b'{"observedContentType":%b,"mode":"%b","data":' % (json_text(content_type), mode.encode())
 
 
 def _end(encoding: Encoding) -> bytes:
     return b',"encoding":"%b"}' % encoding.encode()
 
 
-def _text(header: bytes) -> bytes:
+def json_text(header: bytes) -> bytes:
     """Return a header's value as a JSON text."""
     return orjson.dumps(header.decode("latin-1"))
 

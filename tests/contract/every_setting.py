@@ -121,6 +121,7 @@ TOGETHER: dict[str, Document] = {
     # Field → what must be set with it; such a field is changed in a run of its own.
     "Gpu.sharing": {"nodePools.gpu.slices.replicas": None},
     "Workload.compute": {
+        "workload.capture": None,
         "security.networkPolicies": False,
         "security.subjectKey": False,
         "nodePools.gpu": {},

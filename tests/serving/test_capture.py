@@ -28,7 +28,11 @@ def test_a_record_is_as_sagemakers(serve: Callable[..., Served], plain: Made, tm
     served = serve(plain.directory, capture_to=tmp_path / "to")
     served.wait_for("ready")
     body = csv_body(plain.rows[:2])
-    own = {"X_Amzn_SageMaker_Inference_Id": 'order-7"%s', "X_Amzn_SageMaker_Custom_Attributes": "a=1,\\b"}
+    own = {
+        "X_Amzn_SageMaker_Inference_Id": 'order-7"%s',
+        "X_Amzn_SageMaker_Custom_Attributes": "a=1,\\b",
+        "X_Request_Id": "abc-1",
+    }
     with Client(served.port) as client:
         answer = client.ask("POST", "/invocations", body, "Text/CSV; charset=utf-8", Accept="*/*", **own)
         client.ask("POST", "/invocations", body, "text/csv")
@@ -58,6 +62,7 @@ def test_a_record_is_as_sagemakers(serve: Callable[..., Served], plain: Made, tm
                 "model=flights",
                 "version=v1",
                 f"digest={answer.headers['x-model-digest']}",
+                "request=abc-1",
                 "a=1,\\b",
             ],
             "inferenceTime": metadata["inferenceTime"],

@@ -54,7 +54,7 @@ def test_a_record_says_what_was_sent(
         headers[b"content-type"] = content_type = b"application/grpc"
     form = Form(headers, answer[0])
     event = b"01234567-89ab-8cde-8f01-23456789abcd"
-    end = records.end(b"2026-01-31T00:00:00Z", ["model=m"], inference)
+    end = records.End(b"2026-01-31T00:00:00Z", ["model=m"]).having(b"", inference)
     line = form.record(body, answer[1], event, end)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
