@@ -17,7 +17,7 @@ class PlatformComponent(pulumi.ComponentResource):
     def child(  # noqa: PLR0913  # the options that children differ in
         self,
         *,
-        depends_on: Sequence[pulumi.Resource] | None = None,
+        depends_on: Sequence[pulumi.Input[pulumi.Resource]] | None = None,
         protect: bool | None = None,
         retain_on_delete: bool | None = None,
         ignore_changes: list[str] | None = None,

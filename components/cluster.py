@@ -80,7 +80,7 @@ class Cluster(PlatformComponent):
         )
         args.order.made(teardown.CLUSTER, [cluster])
         args.order.made(teardown.DISCOVERY, [discovery])
-        args.order.take_along(cluster)
+        args.order.take_along(cluster, cluster.eks_cluster)
         self._people(cluster)
         self.release_access = self._release_access(cluster)
         self._fargate()

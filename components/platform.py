@@ -1,5 +1,6 @@
 """Puts the components together: what depends on what, and in which order things come and go."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pulumi
@@ -93,7 +94,7 @@ class Platform(PlatformComponent):
             opts=self.child(),
         )
 
-    def _describe(self, everything: list[pulumi.Resource]) -> None:
+    def _describe(self, everything: Sequence[pulumi.Input[pulumi.Resource]]) -> None:
         """What the environment consists of, for who cannot read its state: made last, so the first to go.
 
         Where state is protected, so is this: a destroy, previewed or not, stops here and touches nothing.

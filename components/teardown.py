@@ -128,15 +128,18 @@ class Order:
         self._edges = edges
         self._made: dict[str, list[pulumi.Resource]] = {}
         self._cluster: pulumi.Resource | None = None
-        self._all: list[pulumi.Resource] = []
+        self._all: list[pulumi.Input[pulumi.Resource]] = []
         pulumi.runtime.register_stack_transformation(self._see)
 
-    def take_along(self, cluster: pulumi.Resource) -> None:
-        """From now on, what goes with the cluster is not deleted by itself when the cluster is."""
-        self._cluster = cluster
-        self._all.append(cluster)  # a remote component: what is in it is not seen here
+    def take_along(self, cluster: pulumi.Resource, inner: pulumi.Output[Any]) -> None:
+        """From now on, what goes with the cluster is not deleted by itself when the cluster is.
 
-    def everything(self) -> list[pulumi.Resource]:
+        The cluster is a component made elsewhere: `inner` is what in it is the cluster itself.
+        """
+        self._cluster = cluster
+        self._all += [cluster, inner]
+
+    def everything(self) -> list[pulumi.Input[pulumi.Resource]]:
         """All that has been made so far: what depends on it comes last, and goes first."""
         return list(self._all)
 
