@@ -297,6 +297,15 @@ PIECES = st.sampled_from(
         post().replace(b"Host", b"hOST"),
         post(b"Connection: close\r\n"),
         post(b"Connection: keep-alive\r\n", version=b"1.0"),
+        # What is new in each request is cut out of the head: these are as long as one another.
+        post(b"X-Request-Id: abcdefgh\r\n"),
+        post(b"X-Request-Id: 12345678\r\n"),
+        post(b"X-Request-Id: a\r\nX: ab\r\n"),
+        post(b"X-Request-Id: a\nX: abc\r\n"),
+        post(b"X-Request-Id: a  b  cd\r\n"),
+        post(b"X-Request-Id: abcdefgh\r\nX-Request-Id: abcdefgh\r\n"),
+        post(b"X-Request-Id: abcdefgh\r\ntraceparent: 00-%b-%b-01\r\n" % (b"1" * 32, b"2" * 16)),
+        post(b"X-Request-Id: 12345678\r\ntraceparent: 00-%b-%b-01\r\n" % (b"3" * 32, b"x" * 16)),
         post(b"Expect: 100-continue\r\n"),
         post(b"Upgrade: h2c\r\nConnection: upgrade\r\n"),
         chunked(WHOLE),
@@ -366,7 +375,7 @@ async def said(server: Server, pieces: list[bytes]) -> list[bytes]:
         for _ in range(3):
             await asyncio.sleep(0)
         # The time, and the ids that refusals are given, are new each time.
-        found.append(re.sub(rb"(Date|X-Request-Id): [^\r]*\r\n", b"", wire.written))
+        found.append(re.sub(rb"(Date: [^\r]*|X-Request-Id: [0-9a-f]{10}-[0-9]+)\r\n", b"", wire.written))
     connection.connection_lost(None)
     return found
 
