@@ -25,7 +25,11 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def server(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A ready server that all tests share; none may disturb it."""
     served = Served(
-        plain.directory, tmp_path_factory.mktemp("server") / "log", max_body_bytes=100_000, max_rows=500
+        plain.directory,
+        tmp_path_factory.mktemp("server") / "log",
+        max_body_bytes=100_000,
+        max_rows=500,
+        max_queue_seconds=60,
     )
     served.wait_for("ready")
     yield served
@@ -38,7 +42,7 @@ def server(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 @pytest.fixture(scope="session")
 def mixed_server(mixed: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A ready server for the model with pre-processing."""
-    served = Served(mixed.directory, tmp_path_factory.mktemp("mixed-server") / "log")
+    served = Served(mixed.directory, tmp_path_factory.mktemp("mixed-server") / "log", max_queue_seconds=60)
     served.wait_for("ready")
     yield served
     memory = resident(served.process.pid)

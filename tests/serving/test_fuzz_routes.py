@@ -134,7 +134,9 @@ def everything(plain: Made, mixed: Made, tmp_path_factory: pytest.TempPathFactor
     shutil.copytree(plain.directory, root / "champion")
     shutil.copytree(mixed.directory, root / "mixed")
     make_bundle(root / "challenger", version="v2")
-    served = Served(root, directory / "log", models_dir="models", default_model="champion")
+    served = Served(
+        root, directory / "log", models_dir="models", default_model="champion", max_queue_seconds=60
+    )
     served.wait_for("ready")
     yield served
     served.kill()
