@@ -88,7 +88,7 @@ class SageMaker:
         self._models = models
         self._heads = heads
         # From where models may be loaded by request, if at all.
-        self._root = settings.models_dir if settings.changes_models else None
+        self._root = settings.models_dir if settings.models_api else None
         self._large = Large()
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -42,7 +42,7 @@ class Settings:
     workers: int | None = None  # processes on that port; None: one for each whole processor
     model_dir: Path = Path("/opt/ml/model")  # one bundle
     models_dir: Path | None = None  # instead: each directory in it a bundle, called by the directory's name
-    models_api: bool | None = None  # models are loaded by request; None: with models_dir and one worker
+    models_api: bool = False  # whoever reaches the port may load and unload models; needs one worker
     preload: bool = True  # load what models_dir holds at start
     max_models: int = 100
     default_model: str = ""  # of requests that name no model; empty: the only one there is
@@ -112,13 +112,6 @@ class Settings:
         for variable in ("split", "shadow", "default_model"):
             if getattr(self, variable) and self.models_dir is None:
                 raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
-
-    @property
-    def changes_models(self) -> bool:
-        """Whether models may be loaded and unloaded by request."""
-        if self.models_api is not None:
-            return self.models_api
-        return self.models_dir is not None and self.workers in {None, 1}
 
     @property
     def captures(self) -> bool:

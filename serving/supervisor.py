@@ -55,7 +55,7 @@ def workers(settings: Settings) -> int:
     """
     if settings.workers is not None:
         return settings.workers
-    return 1 if settings.changes_models else cpus.whole()
+    return 1 if settings.models_api else cpus.whole()
 
 
 @dataclass

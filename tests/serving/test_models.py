@@ -82,13 +82,16 @@ def test_models_are_listed(several: Served, root: Path) -> None:
         assert client.ask("GET", "/models/champion").json == listed[1]
         assert client.ask("GET", "/models/none").status == 404
         assert client.ask("PUT", "/models/champion").headers["allow"] == "DELETE, GET, HEAD"
+        # Nobody takes a model away unless the settings say so.
+        assert client.ask("DELETE", "/models/champion").status == 403
+        assert post(client, {"model_name": "x", "url": str(root / "champion")}).status == 403
 
 
 def test_models_come_and_go(serve: Callable[..., Served], root: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(root, tmp_path / "models"))
     shutil.rmtree(own / "mixed")
     (own / "challenger").rename(tmp_path / "later")
-    served = serve(tmp_path, models_dir=own, max_models=2)
+    served = serve(tmp_path, models_dir=own, max_models=2, models_api="on")
     served.wait_for("ready")
     with Client(served.port) as client:
         assert invoke(client).headers["x-model-version"] == "v1"

@@ -170,9 +170,9 @@ def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen(workers="1") == 1
     assert chosen(workers="5") == 5
     # Models that come and go by request are one worker's.
-    assert chosen(models_dir="/models") == 1
+    assert chosen(models_dir="/models", models_api="on") == 1
     assert chosen(models_dir="/models", workers="2") == 2
-    assert chosen(models_dir="/models", models_api="off") == 3
+    assert chosen(models_dir="/models") == 3
     with pytest.raises(settings.SettingsError, match=r"^SERVING_MODELS_API: needs SERVING_WORKERS=1"):
         chosen(models_dir="/models", models_api="on", workers="2")
     with pytest.raises(settings.SettingsError, match=r"^SERVING_WORKERS: .*1 to 256"):
