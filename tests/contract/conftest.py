@@ -5,15 +5,16 @@ from functools import cache
 import pytest
 
 from tests.contract.recorder import Program, run
+from tests.contract.widest import widest
 
 
 @pytest.fixture(scope="session")
 def up() -> Callable[[str], Program]:
-    """Stack → the program as `pulumi up` runs it."""
+    """Stack → the program as `pulumi up` runs it; "widest" is prod with everything switched on."""
 
     @cache
     def once(stack: str) -> Program:
-        return run(stack, like=stack)
+        return run(stack, like="prod", changes=widest()) if stack == "widest" else run(stack, like=stack)
 
     return once
 
