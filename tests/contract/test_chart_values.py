@@ -1,8 +1,8 @@
 """Every value that the program gives a chart is one that the chart has, so that none is misspelt.
 
 The charts have no JSON schema; their own values.yaml lists what can be set. The charts karpenter and
-aws-load-balancer-controller come in their projects' Go modules. kube-prometheus-stack and its part grafana are
-in no package registry: their values are checked by Helm alone, at `pulumi up`.
+aws-load-balancer-controller come in their projects' Go modules. kube-prometheus-stack and its part grafana
+are in no package registry: compare by hand when that version moves (docs/operations.md says how).
 """
 
 from collections.abc import Callable, Iterator, Mapping
