@@ -39,7 +39,9 @@ def configuration(resources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for resource in resources:
         if resource["kind"] == "resource" and resource["type"].startswith(("aws:", "eks:")):
-            inputs = _cluster(resource["inputs"]) if resource["type"].startswith("eks:") else resource["inputs"]
+            inputs = (
+                _cluster(resource["inputs"]) if resource["type"].startswith("eks:") else resource["inputs"]
+            )
             block = {
                 _snake(key): _value(_snake(key), value)
                 for key, value in inputs.items()
