@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+CHECKOV_VERSION := 3.3.30
 UV ?= $(shell command -v uv || echo .uv/bin/uv)
 export UV_PYTHON ?= $(PYTHON)
 export UV_PYTHON_DOWNLOADS ?= never
@@ -17,7 +18,7 @@ OVERLOAD ?= 600
 STACK ?= dev
 FUZZ ?= 3000
 
-.PHONY: help demo up down plan test test-fast test-settings bench bench-quick bench-overload lint format pins clean
+.PHONY: help demo up down plan scan test test-fast test-settings bench bench-quick bench-overload lint format pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ down: ## End what `make up` started
 
 plan: .venv/.demo ## What a stack would be: cost, policy, critical path, changes (STACK=prod); no credentials
 	@$(RUN) -m local plan $(STACK)
+
+scan: .venv/.demo .venv-scan/.done ## A second opinion on dev and prod: checkov's rules, and why some do not hold
+	@$(RUN) -m policy.scan --checkov .venv-scan/bin/checkov dev prod
 
 test: .venv/.dev .venv-serving/.done ## Install, then run every test
 	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal
@@ -69,7 +73,7 @@ pins: .venv/.dev ## Move every pinned version to the newest that fits, for all m
 	@UV=$(UV) $(RUN) .ci/pins.py --upgrade
 
 clean: ## Remove environments, caches and reports
-	@rm -rf .venv .venv-serving .uv .local reports uv.lock .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-scan .venv-serving .uv .local reports uv.lock .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: one for the program, its tests and the local engine; a lean one for the pods ---
@@ -91,6 +95,13 @@ clean: ## Remove environments, caches and reports
 	@echo "Installing the development environment into .venv/ ..."
 	@$(UV) sync --quiet --all-packages
 	@touch $@ .venv/.demo
+
+# The scanner's many packages stay apart from the program's.
+.venv-scan/.done: Makefile | $(filter .uv/bin/uv,$(UV))
+	@echo "Installing checkov into .venv-scan/ ..."
+	@$(UV) venv --quiet --clear .venv-scan
+	@$(UV) pip install --quiet --python .venv-scan/bin/python checkov==$(CHECKOV_VERSION)
+	@touch $@
 
 .venv-serving/.done: $(MEMBERS) | $(filter .uv/bin/uv,$(UV))
 	@echo "Installing the pods' environment into .venv-serving/ ..."

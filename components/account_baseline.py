@@ -28,6 +28,9 @@ class AccountBaselineArgs:
     vpc_cidr: str
     subnet_ids: Sequence[pulumi.Input[str]]
     cluster_name: str
+    bucket_arns: Sequence[pulumi.Input[str]]
+    """Whose objects' readers and writers are written down too."""
+
     key_arn: pulumi.Input[str]
     protect: bool
     force_destroy: bool
@@ -53,6 +56,7 @@ class AccountBaseline(PlatformComponent):
                 stack=args.stack,
                 region=args.region,
                 account_id=args.account_id,
+                bucket_arns=args.bucket_arns,
                 key_arn=args.key_arn,
                 protect=args.protect,
                 force_destroy=args.force_destroy,

@@ -1,5 +1,6 @@
 """What the account remembers: every call of its API (CloudTrail), and how every resource was set (Config)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ class AccountRecordsArgs:
     stack: str
     region: str
     account_id: pulumi.Input[str]
+    bucket_arns: Sequence[pulumi.Input[str]]
+    """Whose objects' readers and writers are written down too."""
+
     key_arn: pulumi.Input[str]
     protect: bool
     force_destroy: bool
@@ -51,6 +55,18 @@ class AccountRecords(PlatformComponent):
             is_multi_region_trail=True,
             include_global_service_events=True,
             enable_log_file_validation=True,
+            event_selectors=[
+                {
+                    "read_write_type": "All",
+                    "include_management_events": True,
+                    "data_resources": [
+                        {
+                            "type": "AWS::S3::Object",
+                            "values": [pulumi.Output.concat(arn, "/") for arn in args.bucket_arns],
+                        }
+                    ],
+                }
+            ],
             opts=self.child(depends_on=[policy]),
         )
         self.recording = self._record(bucket, policy)

@@ -78,6 +78,7 @@ def pod_spec() -> Any:  # noqa: ANN401  # the SDK's own dictionary
     return {
         "host_pid": True,
         "restart_policy": "Never",
+        "security_context": {"seccomp_profile": {"type": "RuntimeDefault"}},
         "automount_service_account_token": False,
         "containers": [
             {
@@ -93,7 +94,6 @@ def pod_spec() -> Any:  # noqa: ANN401  # the SDK's own dictionary
                     "allow_privilege_escalation": False,
                     "read_only_root_filesystem": True,
                     "capabilities": {"drop": ["ALL"]},
-                    "seccomp_profile": {"type": "RuntimeDefault"},
                 },
                 "volume_mounts": [
                     {"name": name, "mount_path": path, "read_only": True} for name, path in _PATHS.items()

@@ -215,6 +215,10 @@ class ComputeLayer(Layer):
                     vpc_cidr=settings.network.cidr,
                     subnet_ids=self._loop.network.private_subnet_ids,
                     cluster_name=self.cluster.cluster_name,
+                    bucket_arns=[
+                        self._loop.storage.data_bucket_arn,
+                        self._loop.storage.artifact_bucket_arn,
+                    ],
                     key_arn=self._loop.storage.key_arn,
                     protect=settings.environment.protect,
                     force_destroy=settings.storage.force_destroy,

@@ -79,6 +79,8 @@ class PythonFunction(PlatformComponent):
                     **args.environment,
                 }
             },
+            kms_key_arn=args.key_arn,
+            tracing_config={"mode": "Active"},
             logging_config={"log_format": "JSON", "log_group": logs.name},
             vpc_config={"subnet_ids": args.subnet_ids, "security_group_ids": args.security_group_ids}
             if args.subnet_ids
@@ -96,6 +98,7 @@ class PythonFunction(PlatformComponent):
         statements = [
             iam.write_logs(logs.arn),
             iam.use_key("UseKey", args.key_arn),
+            iam.send_traces("Traces"),
         ]
         if args.subnet_ids:
             statements.append(

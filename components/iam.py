@@ -185,6 +185,20 @@ def use_key(sid: str, key_arn: pulumi.Input[str]) -> Statement:
     )
 
 
+def send_traces(sid: str) -> Statement:
+    """Writing to X-Ray, which has no resource level for it."""
+    return Statement(
+        sid=sid,
+        actions=[
+            "xray:GetSamplingRules",
+            "xray:GetSamplingTargets",
+            "xray:PutTelemetryRecords",
+            "xray:PutTraceSegments",
+        ],
+        resources=["*"],
+    )
+
+
 def deliver_logs(sid: str) -> Statement:
     """Setting up a service's log delivery to CloudWatch; none of it has a resource level."""
     return Statement(

@@ -209,6 +209,7 @@ def log_lifecycle(days: int) -> list[Any]:
             "filter": {"prefix": ""},
             "expiration": {"days": days},
             "noncurrent_version_expiration": {"noncurrent_days": 1},
+            "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
         }
     ]
 

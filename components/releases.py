@@ -135,6 +135,7 @@ class Releases(PlatformComponent):
                     resources=[function.arn, pulumi.Output.concat(function.arn, ":*")],
                 ),
                 iam.deliver_logs("WriteLogs"),
+                iam.send_traces("Traces"),
             ),
             opts=self.child(),
         )
@@ -148,6 +149,7 @@ class Releases(PlatformComponent):
                 "include_execution_data": False,
                 "log_destination": pulumi.Output.concat(logs.arn, ":*"),
             },
+            tracing_configuration={"enabled": True},
             opts=self.child(depends_on=[policy]),
         )
         return machine, policy

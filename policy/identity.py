@@ -45,6 +45,8 @@ WITHOUT_RESOURCE: Final = (
     "arc-zonal-shift:GetManagedResource",
     "arc-zonal-shift:ListManagedResources",
     "arc-zonal-shift:ListZonalShifts",
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
     "xray:PutTelemetryRecords",
     "xray:PutTraceSegments",
 )

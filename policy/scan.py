@@ -1,8 +1,8 @@
 """Holds a second opinion against the stacks: checkov's rules, over everything that a plan declares.
 
-Kubernetes objects are scanned as they are, AWS resources as Terraform would have them (`policy/terraform.py`);
-what charts bring is not the program's, and is not scanned. checkov's open edition knows no severities, so every
-finding counts: it is repaired, or stands with its reason in `policy/exceptions.yaml`.
+Kubernetes objects are scanned as they are, AWS resources as Terraform would have them (`terraform.py` here);
+what charts bring is not the program's, and is not scanned. checkov's open edition knows no severities, so
+every finding counts: it is repaired, or stands with its reason in `exceptions.yaml`.
 """
 
 import argparse
@@ -25,19 +25,6 @@ _CHART: Final = "kubernetes:helm.sh/v3:Release"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excepted:
-    """A check that may fail on some resources (names, with * for any text), and why."""
-
-    check: str
-    resources: Sequence[str]
-    reason: str
-
-    def covers(self, check: str, resource: str) -> bool:
-        """Whether this is about that check on that resource."""
-        return check == self.check and any(fnmatchcase(resource, pattern) for pattern in self.resources)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Failed:
     """A check that failed on a resource."""
 
@@ -45,6 +32,24 @@ class Failed:
     title: str
     resource: str
     """The logical name; of a Kubernetes object namespace and name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excepted:
+    """A check that may fail on some resources (names, with * for any text), and why."""
+
+    check: str
+    resources: Sequence[str]
+    reason: str
+    stacks: Sequence[str] = ("*",)
+
+    def covers(self, stack: str, found: Failed) -> bool:
+        """Whether this is about that finding."""
+        return (
+            found.check == self.check
+            and any(fnmatchcase(stack, pattern) for pattern in self.stacks)
+            and any(fnmatchcase(found.resource, pattern) for pattern in self.resources)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ def manifests(resources: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 
 def read(reports: Any) -> Scanned:
-    """checkov's JSON, of one framework or of several.
+    """What checkov wrote as JSON, of one framework or of several.
 
     Raises:
         ValueError: it could not read something, or found nothing to look at.
@@ -114,13 +119,12 @@ def scan(checkov: str, resources: Sequence[Mapping[str, Any]]) -> Scanned:
 
 def complaints(stacks: Mapping[str, Scanned], known: Sequence[Excepted]) -> Iterator[str]:
     """What is found and not excepted, and what is excepted and no longer found."""
-    for stack, scanned in stacks.items():
-        for found in scanned.failed:
-            if not any(excepted.covers(found.check, found.resource) for excepted in known):
-                yield f"{stack}: {found.check} {found.resource}: {found.title}"
+    everything = [(stack, found) for stack, scanned in stacks.items() for found in scanned.failed]
+    for stack, found in everything:
+        if not any(excepted.covers(stack, found) for excepted in known):
+            yield f"{stack}: {found.check} {found.resource}: {found.title}"
     for excepted in known:
-        everything = [found for scanned in stacks.values() for found in scanned.failed]
-        if not any(excepted.covers(found.check, found.resource) for found in everything):
+        if not any(excepted.covers(stack, found) for stack, found in everything):
             yield f"{EXCEPTIONS.name}: {excepted.check} is no longer found: take it out"
 
 
