@@ -100,7 +100,7 @@ clean: ## Remove environments, caches and reports
 .venv-scan/.done: Makefile | $(filter .uv/bin/uv,$(UV))
 	@echo "Installing checkov into .venv-scan/ ..."
 	@$(UV) venv --quiet --clear .venv-scan
-	@$(UV) pip install --quiet --python .venv-scan/bin/python checkov==$(CHECKOV_VERSION)
+	@$(UV) pip install --quiet --no-config --python .venv-scan/bin/python checkov==$(CHECKOV_VERSION)
 	@touch $@
 
 .venv-serving/.done: $(MEMBERS) | $(filter .uv/bin/uv,$(UV))
