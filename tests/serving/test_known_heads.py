@@ -1,0 +1,130 @@
+"""A known head saves the parser: whatever was sent before, it must mean what it meant to the parser."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving.app import App
+from serving.connection import Connection
+from serving.metrics import Metrics
+from serving.models import Models
+from serving.sagemaker import SageMaker
+from serving.server import Server
+from serving.settings import Settings
+from tests.serving.serving_support import Made, request
+from tests.serving.test_protocol import PING, ROW, WHOLE, chunked, post
+
+PIECES = st.sampled_from(
+    [
+        post(),
+        post(),
+        post(b"", b""),
+        post(b"", ROW + b"\n" + ROW),
+        post().replace(b"Host", b"hOST"),
+        post(b"Connection: close\r\n"),
+        post(b"Connection: keep-alive\r\n", version=b"1.0"),
+        # What is new in each request is cut out of the head: these are as long as one another.
+        post(b"X-Request-Id: abcdefgh\r\n"),
+        post(b"X-Request-Id: 12345678\r\n"),
+        post(b"X-Request-Id: a\r\nX: ab\r\n"),
+        post(b"X-Request-Id: a\nX: abc\r\n"),
+        post(b"X-Request-Id: a  b  cd\r\n"),
+        post(b"X-Request-Id: abcdefgh\r\nX-Request-Id: abcdefgh\r\n"),
+        post(b"X-Request-Id: abcdefgh\r\ntraceparent: 00-%b-%b-01\r\n" % (b"1" * 32, b"2" * 16)),
+        post(b"X-Request-Id: 12345678\r\ntraceparent: 00-%b-%b-01\r\n" % (b"3" * 32, b"x" * 16)),
+        post(b"Expect: 100-continue\r\n"),
+        post(b"Upgrade: h2c\r\nConnection: upgrade\r\n"),
+        chunked(WHOLE),
+        PING,
+        request("GET", "/ping", Content_Length="0"),
+        b"\r\n",
+        b"\r\n\r\n",
+        post()[: -len(ROW)],
+        ROW,
+        b"9\r\n" + ROW + b"\r\n0\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\n",
+        b"Host: t\r\n\r\n",
+    ]
+)
+
+
+class Wire:
+    """A transport that keeps what is written, until it is closed."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def write_eof(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+@pytest.fixture(scope="module")
+def inside(plain: Made) -> Iterator[tuple[asyncio.Runner, Server]]:
+    """A server without a socket: what comes in one piece is not left to chance."""
+    chosen = Settings(model_dir=plain.directory)
+    with asyncio.Runner() as runner:
+
+        async def start() -> Server:
+            server = Server(chosen, Metrics())
+            models = Models(chosen, server.metrics)
+            server.attach(App(server, models, [SageMaker(models, chosen, server.heads)]))
+            await models.load("", plain.directory)
+            models.set_ready()
+            return server
+
+        yield runner, runner.run(start())
+
+
+async def said(server: Server, pieces: list[bytes]) -> list[bytes]:
+    """What is answered to each of these pieces, and what remains at the end."""
+    connection, wire = Connection(server), Wire()
+    connection.connection_made(cast("Any", wire))
+    found: list[bytes] = []
+    for piece in pieces:
+        if wire.closed:
+            break
+        connection.data_received(piece)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        # The time, and the ids that refusals are given, are new each time.
+        found.append(re.sub(rb"(Date: [^\r]*|X-Request-Id: [0-9a-f]{10}-[0-9]+)\r\n", b"", wire.written))
+    connection.connection_lost(None)
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(PIECES, min_size=1, max_size=6))
+def test_known_heads_change_nothing(inside: tuple[asyncio.Runner, Server], pieces: list[bytes]) -> None:
+    runner, server = inside
+    runner.run(said(server, pieces))  # now the heads are known
+    fast = runner.run(said(server, pieces))
+    known, server.known_heads = server.known_heads, Forgetful()
+    assert runner.run(said(server, pieces)) == fast
+    server.known_heads = known
+    assert server.in_flight == 0
+
+
+class Forgetful(dict[bytes | tuple[bytes, ...], Any]):
+    """Knows no head: every one is parsed."""
+
+    def __setitem__(self, key: bytes | tuple[bytes, ...], value: Any) -> None:
+        pass
