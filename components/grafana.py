@@ -90,6 +90,17 @@ def _pods() -> list[dict[str, Any]]:
                 "and on (pod, job) trainserve_ready) / 1e9",
             },
         ),
+        _graph(
+            "Turned away, and lost, a second",
+            "short",
+            {
+                "{{job}} turned away: {{cause}}": "sum by (job, cause) "
+                "(rate(trainserve_turned_away_total[5m]))",
+                "{{job}} captures": "sum by (job) (rate(trainserve_captures_dropped_total[5m]))",
+                "{{job}} spans": "sum by (job) (rate(trainserve_spans_dropped_total[5m]))",
+                "{{job}} lines of the log": "sum by (job) (rate(trainserve_log_lines_dropped_total[5m]))",
+            },
+        ),
     ]
 
 

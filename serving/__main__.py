@@ -81,7 +81,7 @@ async def _serve(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
     server = Server(chosen, Metrics(), certificate)
     server.listeners = telemetry.listeners
-    server.metrics.counters += telemetry.counters
+    server.metrics.others.append(telemetry.lines)
     watches = [*telemetry.watches]
     capture = None
     if chosen.captures:

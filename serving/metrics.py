@@ -83,13 +83,12 @@ class ModelMetrics:
 
 
 class Metrics:
-    """What the server counts; `counters` are others' own: name, what it counts, and how to read it."""
+    """What the server counts."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.turned_away: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.models: dict[str, ModelMetrics] = {}
-        self.counters: list[tuple[str, str, Callable[[], float]]] = []
         self.others: list[Callable[[], Iterator[str]]] = []  # give the lines of what else is counted
         self._started = time.time()
 
@@ -105,9 +104,6 @@ class Metrics:
         for cause, count in sorted(self.turned_away.items()):
             yield f'trainserve_turned_away_total{{cause="{cause}"}} {count}'
         yield from self._model_lines()
-        for name, text, read in self.counters:
-            yield from head(name, "counter", text)
-            yield f"{name} {read()}"
         for lines in self.others:
             yield from lines()
         usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from serving import log, tracing
 from serving.access import RequestLog
+from serving.metrics import head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from serving.observe import Watch
     from serving.server import Listener
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 class Telemetry:
     """Who is told of requests: `watches` of predictions, `listeners` of all other answers.
 
-    What is switched off is not there, and costs nothing. `counters` say what was lost.
+    What is switched off is not there, and costs nothing.
     """
 
     def __init__(self, settings: Settings, environment: Mapping[str, str], writer: log.Writer) -> None:
         self.watches: list[Watch] = []
         self.listeners: list[Listener] = []
-        self.counters: list[tuple[str, str, Callable[[], float]]] = [
+        self._counters: list[tuple[str, str, Callable[[], float]]] = [
             (
                 "trainserve_log_lines_dropped_total",
                 "Lines of the log that were lost because nobody read it.",
@@ -36,6 +37,12 @@ class Telemetry:
         # Traces before the log, which names them.
         self._trace(settings, environment)
         self._log_requests(settings, writer)
+
+    def lines(self) -> Iterator[str]:
+        """Give the metrics of what was lost."""
+        for name, text, read in self._counters:
+            yield from head(name, "counter", text)
+            yield f"{name} {read()}"
 
     def close(self, seconds: float) -> None:
         """Export the last spans, at most so long."""
@@ -56,7 +63,7 @@ class Telemetry:
         traces = tracing.Traces(sampling, export)
         self.watches.append(traces.watch)
         self.listeners.append(traces.answered)
-        self.counters += [
+        self._counters += [
             ("trainserve_spans_exported_total", "Spans that arrived.", lambda: export.exported),
             (
                 "trainserve_spans_dropped_total",
@@ -73,7 +80,7 @@ class Telemetry:
         self.listeners.append(lines.answered)
         if settings.log_requests == "on":
             self.watches.append(lines.watch)
-        self.counters.append(
+        self._counters.append(
             (
                 "trainserve_log_lines_suppressed_total",
                 "Lines about refused requests that were left out, to not fill the log.",

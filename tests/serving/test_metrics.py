@@ -77,6 +77,7 @@ def families(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             tmp_path_factory.mktemp("metrics") / "log",
             {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url},
             log_requests="on",
+            capture_to=tmp_path_factory.mktemp("captures"),
         )
         served.wait_for("ready")
         with Client(served.port) as client:
