@@ -1,43 +1,28 @@
 """What settings must satisfy together: each check yields sentences that name the keys involved."""
 
 import csv
-import ipaddress
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from components import infra_checks, operations_checks
+from components import addresses, infra_checks, model_checks, operations_checks
 from components.names import DRAIN_MARGIN_S
 from components.quantities import cpu_milli, memory_mib
 from components.section import NAME_PATTERN
-from components.settings import MAX_HYPERPARAMETER_LENGTH, MAX_STACK_LENGTH, Model, Settings
-from components.steps import Step, declaration
-from components.tagging import RESERVED
-from components.training import hyperparameters
+from components.settings import MAX_STACK_LENGTH, Settings
+from components.tagging import FOREIGN, RESERVED
 
-_OWN_HYPERPARAMETERS: Final = frozenset(
-    {
-        "model",
-        "target",
-        "task",
-        "steps",
-        "drop",
-        "categorical",
-        "unknown_category",
-        "metric",
-        "holdout_fraction",
-    }
-    | {"dataset_hash", "manifest_uri", "job_name", "sagemaker_program", "sagemaker_submit_directory"}
-)
 _LONGEST_HEADER: Final = 1 << 16
+_LONGEST_PATH: Final = 200
+_LARGEST_CPU: Final = 15
 _DATA_SUFFIXES: Final = (".csv", ".parquet")
 
 
 def problems(settings: Settings, stack: str, region: str, root: Path) -> list[str]:
     """Everything that is wrong between settings; paths of files are relative to `root`."""
     return [
-        *_stack(stack),
+        *_stack(settings, stack),
         *_network(settings, region),
         *_cluster(settings),
         *_production(settings),
@@ -46,30 +31,25 @@ def problems(settings: Settings, stack: str, region: str, root: Path) -> list[st
         *infra_checks.problems(settings, region),
         *operations_checks.problems(settings, region),
         *_tags(settings),
-        *(line for name, model in settings.models.items() for line in _model(name, model)),
+        *model_checks.problems(settings),
     ]
 
 
-def _stack(stack: str) -> Iterator[str]:
+def _stack(settings: Settings, stack: str) -> Iterator[str]:
     if len(stack) > MAX_STACK_LENGTH or not re.fullmatch(NAME_PATTERN, stack):
         yield (
             f"the stack's name {stack!r}: want at most {MAX_STACK_LENGTH} lower-case letters, digits and "
             "single hyphens, starting with a letter (training jobs are named after it)"
         )
-
-
-def _cidr(text: str) -> ipaddress.IPv4Network | None:
-    try:
-        return ipaddress.IPv4Network(text)
-    except ValueError:
-        return None
+    if stack.rsplit("-", 1)[-1] in {"prod", "production"} and not settings.environment.production:
+        yield f"trainserve:environment.production: want true for a stack that is called {stack}"
 
 
 def _network(settings: Settings, region: str) -> Iterator[str]:
-    network = _cidr(settings.network.cidr)
+    network = addresses.network(settings.network.cidr)
     if network is None:
-        yield f"trainserve:network.cidr: {settings.network.cidr} is not a network: its host bits must be zero"
-    elif not 16 <= network.prefixlen <= 20 or not network.is_private:
+        yield f"trainserve:network.cidr: {addresses.fault(settings.network.cidr)}"
+    elif not 16 <= network.prefixlen <= 20 or not addresses.is_private(network):
         yield f"trainserve:network.cidr: want a private network from /16 to /20, got {settings.network.cidr}"
     zones = settings.network.availability_zones
     if len(set(zones)) != len(zones):
@@ -83,13 +63,15 @@ def _network(settings: Settings, region: str) -> Iterator[str]:
 
 
 def _cluster(settings: Settings) -> Iterator[str]:
-    seen: list[tuple[int, ipaddress.IPv4Network]] = []
+    seen: list[tuple[int, addresses.IPv4Network]] = []
     for index, text in enumerate(settings.cluster.public_access_cidrs):
         place = f"trainserve:cluster.publicAccessCidrs[{index}]"
-        network = _cidr(text)
+        network = addresses.network(text)
         if network is None:
-            yield f"{place}: {text} is not a network: its host bits must be zero"
+            yield f"{place}: {addresses.fault(text)}"
             continue
+        if addresses.is_private(network):
+            yield f"{place}: {text} is private: it reaches the private endpoint without being listed"
         if settings.environment.production and network.prefixlen < 16:
             yield f"{place}: {text} is too wide for production: want /16 or narrower"
         for other, earlier in seen:
@@ -143,11 +125,15 @@ def _training(settings: Settings, root: Path) -> Iterator[str]:
 
 def _bootstrap_file(place: str, file: str, root: Path, target: str | None) -> Iterator[str]:
     path = root / file
-    if "://" in file:
+    if len(file) > _LONGEST_PATH or not file.isprintable():
+        yield f"{place}: want a path of at most {_LONGEST_PATH} printable characters"
+    elif "://" in file:
         yield (
             f"{place}: want a file beside the program, got {file}; copy what is on S3 already to "
             "incoming/<model>/ of the data bucket, and that upload trains the model"
         )
+    elif Path(file).is_absolute() or ".." in Path(file).parts:
+        yield f"{place}: want a file within the program's folder, got {file}"
     elif path.suffix not in _DATA_SUFFIXES:
         yield f"{place}: want a .csv or .parquet file, got {file}"
     elif not path.is_file():
@@ -192,45 +178,29 @@ def _workload(settings: Settings) -> Iterator[str]:
             f"trainserve:workload.cpuRequest: want at most cpuLimit ({workload.cpu_limit}), "
             f"got {workload.cpu_request}"
         )
+    if cpu_milli(workload.cpu_request) > _LARGEST_CPU * 1000:
+        yield (
+            f"trainserve:workload.cpuRequest: want at most {_LARGEST_CPU}, for no node has more than 16, "
+            f"got {workload.cpu_request}"
+        )
     if memory_mib(workload.memory_request) > memory_mib(workload.memory_limit):
         yield (
             f"trainserve:workload.memoryRequest: want at most memoryLimit ({workload.memory_limit}), "
             f"got {workload.memory_request}"
         )
-    if workload.namespace in {"default", "kube-system", "kube-public", "kube-node-lease"}:
+    if workload.namespace == "default" or workload.namespace.startswith("kube-"):
         yield f"trainserve:workload.namespace: want a namespace of its own, got {workload.namespace}"
 
 
 def _tags(settings: Settings) -> Iterator[str]:
+    reserved = {name.lower() for name in RESERVED}
+    seen: set[str] = set()
     for name in settings.tags:
-        if name in RESERVED:
-            yield f"trainserve:tags.{name}: the program sets this tag itself ({', '.join(sorted(RESERVED))})"
-
-
-def _model(name: str, model: Model) -> Iterator[str]:
-    place = f"trainserve:models.{name}"
-    if model.target in model.drop:
-        yield f"{place}.drop: the target {model.target} cannot be dropped"
-    for column in sorted(set(model.categorical or ()) & {*model.drop, model.target}):
-        yield f"{place}.categorical: {column} is the target or dropped, so it is no feature"
-    for index, step in enumerate(model.steps):
-        used = _columns(step)
-        if model.target in used:
-            yield f"{place}.steps[{index}]: the target {model.target} is known only after the fact"
-        for column in sorted(used & set(model.drop)):
-            yield f"{place}.steps[{index}]: {column} is dropped, so no step can use it"
-    for key in sorted(set(model.hyperparameters) & _OWN_HYPERPARAMETERS):
-        yield f"{place}.hyperparameters.{key}: the program sets this one itself"
-    for key, value in hyperparameters(name, model).items():
-        if len(value) > MAX_HYPERPARAMETER_LENGTH:
-            where = f"hyperparameters.{key}" if key in model.hyperparameters else key
-            yield (
-                f"{place}.{where}: want at most {MAX_HYPERPARAMETER_LENGTH} characters as JSON "
-                f"(SageMaker's limit on a hyperparameter), got {len(value)}"
-            )
-
-
-def _columns(step: Step) -> set[str]:
-    """The columns that a step reads or makes."""
-    found = declaration(step)
-    return {str(found[key]) for key in ("column", "by", "minus", "output") if key in found}
+        place, low = f"trainserve:tags.{name}", name.lower()
+        if low in reserved:
+            yield f"{place}: the program sets this tag itself ({', '.join(sorted(RESERVED))})"
+        elif low in seen:
+            yield f"{place}: IAM does not tell it from a tag that differs in case only: want one of them"
+        if low.startswith(FOREIGN):
+            yield f"{place}: tags like {', '.join(FOREIGN)} are set by AWS and by controllers only"
+        seen.add(low)

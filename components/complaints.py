@@ -33,6 +33,9 @@ def accepted(schema: Schema, root: Schema) -> str:
     schema = _resolve(schema, root)
     if "accepts" in schema:
         return str(schema["accepts"])
+    if "discriminator" in schema:
+        tags = ", ".join(schema["discriminator"]["mapping"])
+        return f"a section with {schema['discriminator']['propertyName']}, one of {tags}"
     if "enum" in schema or "const" in schema:
         values = [str(value) for value in schema.get("enum", [schema.get("const")])]
         return values[0] if len(values) == 1 else "one of " + ", ".join(values)
@@ -76,7 +79,7 @@ def _sentence(detail: ErrorDetails, location: Location, schema: Schema, root: Sc
         got += f" ({_items(detail)})"
     want = accepted(schema, root)
     if isinstance(detail["input"], int | float) and kind in {"string_type", "literal_error"}:
-        got += " (a number: put it in quotes)"
+        got += " (put it in quotes)" if isinstance(detail["input"], bool) else " (a number: put it in quotes)"
     return f"{where}: want {want}, got {got}"
 
 

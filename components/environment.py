@@ -1,6 +1,7 @@
 """Reads the stack's settings once, before any resource, and stops with everything that is wrong."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,10 @@ def parse(values: Mapping[str, Any], *, stack: str, region: str, root: Path = RO
     settings: Settings | None = None
     if not region:
         found.append("aws:region is missing: want the region of this stack, like us-east-1")
-    elif region.startswith(("cn-", "us-gov-")):
+    elif region.startswith(("cn-", "us-gov-", "us-iso")):
         found.append(f"aws:region: want a commercial region, got {region}")
+    elif not re.fullmatch(r"[a-z]{2}-[a-z]+-\d", region):
+        found.append(f"aws:region: want a region like us-east-1, got {region}")
     try:
         settings = Settings.model_validate_json(json.dumps(values))
     except ValidationError as error:

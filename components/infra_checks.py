@@ -1,15 +1,18 @@
 """What the settings of network, cluster, node pools and load balancer must satisfy together."""
 
-import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from components import addresses
 from components.infra_settings import GPU_MODELS, MIG_PROFILES, Gpu, LoadBalancer
 from components.names import PORT
 from components.settings import Settings
 
-_ARM: Final = re.compile(r"[a-z]+\d+g[a-z]*")
+_ARM: Final = re.compile(r"a1|[a-z]+\d+g[a-z]*")
+_SPECIAL: Final = re.compile(r"(p|g|gr|inf|trn|dl|vt|f|mac)\d.*")
+"""Families with GPUs and other accelerators, and Apple's machines."""
+
 _LOG_TYPES: Final = 5
 
 
@@ -25,14 +28,6 @@ def problems(settings: Settings, region: str) -> list[str]:
     ]
 
 
-def cidr(text: str) -> ipaddress.IPv4Network | None:
-    """The network, or None if host bits are set or a number is out of range."""
-    try:
-        return ipaddress.IPv4Network(text)
-    except ValueError:
-        return None
-
-
 def _repeated(place: str, values: Sequence[str]) -> Iterator[str]:
     if len(set(values)) != len(values):
         yield f"trainserve:{place}: want each once, got {', '.join(values)}"
@@ -44,10 +39,14 @@ def _network(settings: Settings, region: str) -> Iterator[str]:
     peering = network.peering
     if peering is None:
         return
-    place, own, peer = "trainserve:network.peering", cidr(network.cidr), cidr(peering.peer_cidr)
+    place, own, peer = (
+        "trainserve:network.peering",
+        addresses.network(network.cidr),
+        addresses.network(peering.peer_cidr),
+    )
     if peer is None:
-        yield f"{place}.peerCidr: {peering.peer_cidr} is not a network: its host bits must be zero"
-    elif not peer.is_private:
+        yield f"{place}.peerCidr: {addresses.fault(peering.peer_cidr)}"
+    elif not addresses.is_private(peer):
         yield f"{place}.peerCidr: want a private network, got {peer}"
     elif own is not None and own.overlaps(peer):
         yield f"{place}.peerCidr: {peer} overlaps trainserve:network.cidr {own}, so nothing could be routed"
@@ -59,13 +58,15 @@ def _cluster(settings: Settings) -> Iterator[str]:
     cluster = settings.cluster
     yield from _repeated("cluster.admins", cluster.admins)
     yield from _repeated("cluster.developers", cluster.developers)
-    yield from _repeated("cluster.developerNamespaces", cluster.developer_namespaces)
     for index, principal in enumerate(cluster.developers):
         if principal in cluster.admins:
             yield (
                 f"trainserve:cluster.developers[{index}]: {principal} is among cluster.admins: "
                 "a principal has one access entry"
             )
+    yield from _repeated(
+        "cluster.developerNamespaces", [settings.workload.namespace, *cluster.developer_namespaces]
+    )
     if cluster.developer_namespaces and not cluster.developers:
         yield "trainserve:cluster.developerNamespaces: nobody is in cluster.developers"
 
@@ -81,6 +82,8 @@ def _pools(settings: Settings) -> Iterator[str]:
         for index, family in enumerate(families):
             if family in GPU_MODELS:
                 yield f"trainserve:{place}[{index}]: {family} has GPUs: give it a pool in nodePools.gpu"
+            elif _SPECIAL.fullmatch(family):
+                yield f"trainserve:{place}[{index}]: {family} is no family of general machines, like m7i"
             elif _ARM.fullmatch(family):
                 yield f"trainserve:{place}[{index}]: {family} is arm64, and the serving image is amd64"
     for name in pools.gpu:
@@ -150,11 +153,12 @@ def _load_balancer(settings: Settings, region: str) -> Iterator[str]:
 
 
 def _inbound(place: str, balancer: LoadBalancer) -> Iterator[str]:
+    yield from _repeated("loadBalancer.inboundCidrs", balancer.inbound_cidrs)
     for index, text in enumerate(balancer.inbound_cidrs):
-        network = cidr(text)
+        network = addresses.network(text)
         if network is None:
-            yield f"{place}.inboundCidrs[{index}]: {text} is not a network: its host bits must be zero"
-        elif network.prefixlen == 0 and balancer.scheme == "internal":
+            yield f"{place}.inboundCidrs[{index}]: {addresses.fault(text)}"
+        elif addresses.is_everybody(network) and balancer.scheme == "internal":
             yield f"{place}.inboundCidrs[{index}]: {text} is everybody, and the load balancer is internal"
 
 

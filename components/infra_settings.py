@@ -56,7 +56,7 @@ FlowLogs = Annotated[
         80,
     ),
 ]
-VpcId = Annotated[str, text(r"^vpc-[0-9a-f]{8,17}$", "a VPC's id like vpc-0a1b2c3d4e5f60718", 21)]
+VpcId = Annotated[str, text(r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$", "a VPC's id like vpc-0a1b2c3d4e5f60718", 21)]
 AccountId = Annotated[str, text(r"^\d{12}$", "an AWS account's number of 12 digits, in quotes", 12)]
 Region = Annotated[str, text(r"^[a-z]{2}-[a-z]+-\d$", "a region like us-east-1", 20)]
 Family = Annotated[str, text(r"^[a-z]+\d+[a-z-]*$", "an EC2 instance family like m7i", 12)]
@@ -65,7 +65,11 @@ MigProfile = Annotated[str, text(r"^\dg\.\d+gb$", "a MIG profile like 1g.5gb", 9
 PoolName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=20)]
 Host = Annotated[
     str,
-    text(r"^[a-z0-9-]+(\.[a-z0-9-]+)+$", "a host name in lower case like models.example.com", 200),
+    text(
+        r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
+        "a host name in lower case like models.example.com",
+        200,
+    ),
 ]
 CertificateArn = Annotated[
     str,

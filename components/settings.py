@@ -32,14 +32,19 @@ MAX_HYPERPARAMETER_LENGTH: Final = 2500
 
 
 Zone = Annotated[str, text(r"^[a-z]{2}-[a-z]+-\d[a-z]$", "an availability zone like us-east-1a", 20)]
-Cpu = Annotated[str, text(r"^(\d+m|\d+(\.\d{1,3})?)$", "a CPU quantity like 100m or 2", 8)]
-Memory = Annotated[str, text(r"^\d+(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
+Cpu = Annotated[
+    str,
+    text(r"^([1-9]\d*m|[1-9]\d*(\.\d{1,3})?|0\.\d{0,2}[1-9]\d{0,2})$", "a CPU quantity like 100m or 2", 8),
+]
+Memory = Annotated[str, text(r"^[1-9]\d*(Mi|Gi)$", "a memory quantity like 128Mi or 1Gi", 8)]
 RoleArn = Annotated[
     str, text(r"^arn:aws:iam::\d{12}:(role|user)/[\w+=,.@/-]+$", "the ARN of an IAM role or user", 200)
 ]
 Name = Annotated[
     str,
-    text(NAME_PATTERN, "lower-case letters, digits and single hyphens, starting with a letter", 63),
+    text(
+        NAME_PATTERN, "at most 63 lower-case letters, digits and single hyphens, starting with a letter", 63
+    ),
 ]
 # Keys of maps: their form stands in words beside the map, for a schema keeps the pattern only.
 MODEL_NAMES: Final = (
@@ -89,6 +94,7 @@ class Cluster(Section):
     version: Literal["1.35", "1.36"] = versions.KUBERNETES
     public_access_cidrs: tuple[Cidr, ...] = Field(
         default=(),
+        max_length=40,
         description="Networks that reach the API from outside; none means the private endpoint only.",
     )
     log_types: tuple[Literal["api", "audit", "authenticator", "controllerManager", "scheduler"], ...] = (
@@ -190,7 +196,7 @@ class Model(Section):
     categorical: tuple[ColumnName, ...] | None = None
     unknown_category: Literal["missing", "refuse"] = "missing"
     steps: tuple[Step, ...] = ()
-    metric: Annotated[str, Field(pattern=r"^[a-z0-9]+$", max_length=30)] | None = None
+    metric: Annotated[str, text(r"^[a-z0-9]+$", "a metric of XGBoost's like auc", 30)] | None = None
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
     hyperparameters: Mapping[HyperparameterName, Hyperparameter] = Field(
         default_factory=dict, max_length=60, json_schema_extra={"keys": HYPERPARAMETER_NAMES}
@@ -221,5 +227,7 @@ class Settings(Section):
         },
     )
     tags: Mapping[TagKey, TagValue] = Field(
-        default_factory=dict, max_length=40, json_schema_extra={"keys": TAG_NAMES}
+        default_factory=dict,
+        max_length=40,
+        json_schema_extra={"keys": TAG_NAMES, "accepts": "a map of at most 40 tags"},
     )

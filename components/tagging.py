@@ -17,6 +17,17 @@ _OBJECT: Final = "aws:s3/bucketObjectv2:BucketObjectv2"
 """An object in a bucket takes ten tags at the most; the settings may have forty."""
 
 
+FOREIGN: Final = (
+    "aws:",
+    "eks:",
+    "kubernetes.io/cluster/",
+    "karpenter.",
+    "elbv2.k8s.aws/",
+    "ingress.k8s.aws/",
+)
+"""Beginnings of tags that AWS refuses from others, or that controllers know their own by."""
+
+
 def default_tags(stack: str, extra: Mapping[str, str]) -> dict[str, str]:
     """The tags of every taggable resource in the stack."""
     return {**extra, "Project": pulumi.get_project(), "Environment": stack, "ManagedBy": MANAGED_BY}

@@ -14,7 +14,12 @@ from components import settings as s
 from components.base import PlatformComponent
 from components.steps import declaration
 
-_DEFAULT_METRICS: Final = {"binary": "auc", "multiclass": "mlogloss", "regression": "rmse"}
+METRICS: Final = {
+    "binary": ("auc", "logloss", "accuracy", "brier"),
+    "multiclass": ("mlogloss", "accuracy"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""What a model of each task can be judged by, as the training script has it; the first is the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +255,7 @@ def hyperparameters(name: str, model: s.Model) -> dict[str, str]:
         "task": model.task,
         "unknown_category": model.unknown_category,
         "holdout_fraction": model.holdout_fraction,
-        "metric": model.metric or _DEFAULT_METRICS[model.task],
+        "metric": model.metric or METRICS[model.task][0],
         "steps": [declaration(step) for step in model.steps],
         "drop": list(model.drop),
     }

@@ -10,7 +10,9 @@ from policy.model import Complaint, Rule, Stack, Subject, each, listed, statemen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_WORLD: Final = frozenset({"0.0.0.0/0", "::/0"})
+_LARGEST_GIVEN: Final = 8
+"""A /8 is the most that anyone was ever given: what is wider is the internet, whole or in halves."""
+
 _BLOCK: Final = "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"
 _BLOCKS: Final = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
 
@@ -41,7 +43,12 @@ def _anyone(subject: Subject) -> Iterable[str]:
 
 
 def _open(ranges: Iterable[Any]) -> bool:
-    return any(cidr in _WORLD for cidr in ranges)
+    return any(_wide(cidr) for cidr in ranges if isinstance(cidr, str))
+
+
+def _wide(cidr: str) -> bool:
+    length = cidr.partition("/")[2]
+    return length.isdigit() and int(length) < _LARGEST_GIVEN
 
 
 @each(

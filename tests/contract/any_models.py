@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from components import settings as s
 from components import steps as columns
 from components.section import Section
+from components.training import METRICS
 
 TARGET = "late"
 """What the data of the first trainings is about."""
@@ -71,16 +72,17 @@ def models(draw: st.DrawFn, first: bool) -> dict[str, Any]:
     target, *others = [TARGET, *pool] if first else pool
     others = [other for other in others if other != target]
     dropped, free = others[:1], others[1:]
+    task = draw(st.sampled_from(sorted(METRICS)))
     return draw(
         section(
             s.Model,
             target=st.just(target),
-            task=st.sampled_from(["binary", "multiclass", "regression"]),
+            task=st.just(task),
             drop=chosen(dropped),
             categorical=chosen(free) | st.none(),
             unknownCategory=st.sampled_from(["missing", "refuse"]),
             steps=steps(free),
-            metric=st.sampled_from(["auc", "rmse", "mlogloss"]) | st.none(),
+            metric=st.sampled_from(METRICS[task]) | st.none(),
             holdoutFraction=st.floats(0.01, 0.89),
             hyperparameters=st.dictionaries(
                 st.sampled_from(["eta", "max_depth", "num_round", "tree_method", "nthread", "x_1"]),

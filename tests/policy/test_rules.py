@@ -317,6 +317,12 @@ def test_what_production_asks_for_is_not_asked_of_others(rule: str, name: str, c
     assert len(findings([KNOWN[rule]], stack(CASES[rule][1], name))) == count
 
 
+@pytest.mark.parametrize("half", ["0.0.0.0/1", "128.0.0.0/1", "::/1"])
+def test_the_internet_in_halves_is_the_internet(half: str) -> None:
+    open_cluster = ("eks:index:Cluster", "c", {"endpointPublicAccess": True, "publicAccessCidrs": [half]})
+    assert findings([KNOWN["cluster-endpoint-not-open"]], stack([open_cluster])) != []
+
+
 def test_a_host_scanner_says_why_it_must_see_the_host() -> None:
     kind, name, props = deployment(securityContext={})
     annotated = {

@@ -131,7 +131,7 @@ def test_components_are_put_together_in_one_place(path: Path) -> None:
         "registry": {"functions"},
         "retraining": {"functions"},
         "releases": {"functions", "registry", "retraining"},
-        "checks": {"training"},
+        "model_checks": {"training"},
         "cluster": {"addons"},
         "account_baseline": {"account_records"},
     }

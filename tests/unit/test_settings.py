@@ -45,7 +45,11 @@ FIELDS: list[tuple[str, Any, str]] = [
         100,
         "workload.targetCpuPercent: want a whole number from 10 to 95, got 100",
     ),
-    ("workload.namespace", "My_Space", "trainserve:workload.namespace: want lower-case letters, digits and"),
+    (
+        "workload.namespace",
+        "My_Space",
+        "trainserve:workload.namespace: want at most 63 lower-case letters, digits",
+    ),
     ("workload", "many", "trainserve:workload: want a section with capture, compute, cpuLimit, "),
     ("netwrok", {}, "trainserve:netwrok is not a setting: did you mean network? known here are cluster, "),
     (
