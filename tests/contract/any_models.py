@@ -44,10 +44,11 @@ def steps(free: list[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
         section(columns.Log1p, op=st.just("log1p"), column=column, output=given),
         section(
             columns.Clip,
+            ("max",),
             op=st.just("clip"),
             column=column,
             min=st.integers(-9, 0) | st.none(),
-            max=st.integers(1, 9) | st.none(),
+            max=st.integers(1, 9),
             output=given,
         ),
         section(columns.Ratio, op=st.just("ratio"), column=column, by=column, output=column),

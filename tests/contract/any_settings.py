@@ -138,7 +138,9 @@ def clusters(draw: st.DrawFn, production: bool) -> dict[str, Any]:
         logTypes=st.permutations(logs) if production else chosen(logs),
         admins=st.just(admins),
         developers=st.just(developers),
-        developerNamespaces=st.lists(name(63), max_size=2 if developers else 0, unique=True),
+        developerNamespaces=st.lists(
+            name(50).map("team-{}".format), max_size=2 if developers else 0, unique=True
+        ),
     )
     return draw(fields)
 
