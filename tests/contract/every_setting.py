@@ -126,6 +126,7 @@ TOGETHER: dict[str, Document] = {
         "security.subjectKey": False,
         "nodePools.gpu": {},
     },
+    "Model.task": {"models.flights.metric": None},
     "Model.target": {"models.flights.categorical": ["carrier", "origin"]},
 }
 ALONE = {"Workload.tls", *TOGETHER}
