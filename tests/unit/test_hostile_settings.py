@@ -99,7 +99,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"workload.cpuRequest": "0m"}, "workload.cpuRequest: want a CPU quantity like 100m or 2, got"),
     (
         {"workload.cpuRequest": "16", "workload.cpuLimit": "16"},
-        "workload.cpuRequest: want at most 15, for the",
+        "workload.cpuRequest: want at most 15, for no node",
     ),
     ({"workload.memoryRequest": "0Mi"}, "workload.memoryRequest: want a memory quantity like 128Mi or 1Gi"),
     ({"loadBalancer.inboundCidrs": ["0.0.0.0/1", "128.0.0.0/1"]}, "inboundCidrs[0]: 0.0.0.0/1 is everybody"),
