@@ -11,7 +11,7 @@ Run = Callable[[str], Program]
 STACKS = ["dev", "prod"]
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", [*STACKS, "widest"])
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 def test_it_holds(up: Run, stack: str, contract: Callable[[Program], None]) -> None:
     contract(up(stack))

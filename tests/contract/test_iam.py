@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import policy_sentry
+import pytest
 
 from tests.contract.recorder import Program
 
 Run = Callable[[str], Program]
-STACKS = ["dev", "prod"]
 POLICIES = {
     "aws:iam/policy:Policy": "policy",
     "aws:iam/role:Role": "assumeRolePolicy",
@@ -74,3 +74,15 @@ def test_the_policy_packs_list_is_what_aws_says() -> None:
     for action in WITHOUT_RESOURCE:
         if "*" not in action and binds(action):
             assert action in reasons, f"{action} can be bound to a resource"
+
+
+@pytest.mark.parametrize("stack", ["dev", "widest"])
+def test_every_policy_of_the_program_is_looked_at(up: Run, stack: str) -> None:
+    held = {
+        (resource.type, key)
+        for resource in up(stack).resources
+        for key, value in resource.inputs.items()
+        if isinstance(value, str) and '"Statement"' in value
+    }
+    assert held <= set(POLICIES.items())
+    assert len(held) > 5
