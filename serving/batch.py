@@ -21,7 +21,7 @@ import numpy as np
 from bundle.preprocess import PreprocessError
 from serving import formats, log
 from serving.errors import RequestError
-from serving.texts import FramedQueue, Frames, Numbers, Otherwise, Queue
+from serving.texts import Layout, Numbers, Otherwise, Queue
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class Batcher:
         self._waiting: list[Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
-        self._queues: dict[tuple[RowReply, bool], Queue] = {}
+        self._queues: dict[tuple[RowReply, type[Layout]], Queue] = {}
         self._groups: list[_Group] = []
         self._begin = partial(self._loop.call_soon, self.flush)
         self._numbers = Numbers(model.width)
@@ -139,18 +139,12 @@ class Batcher:
             self.flush()
         return True
 
-    def queue(self, reply: RowReply, otherwise: Otherwise, frames: Frames | None = None) -> Queue:
-        """Return the queue of a reply, for requests to a plain model that may bring a row of numbers."""
-        key = reply, frames is None
-        found = self._queues.get(key)
-        if found is None:
-            found = (
-                Queue(reply, self._begin, otherwise)
-                if frames is None
-                else FramedQueue(frames, reply, self._begin, otherwise)
-            )
-            self._queues[key] = found
-        return found
+    def queue(self, reply: RowReply, layout: Layout, otherwise: Otherwise) -> Queue:
+        """Return the queue of a reply and a layout, for requests that may bring a row of plain numbers."""
+        key = reply, type(layout)
+        if key not in self._queues:
+            self._queues[key] = Queue(reply, layout, self._begin, otherwise)
+        return self._queues[key]
 
     def take(self, request: Request, reply: Reply, rows: Sequence[formats.Row]) -> None:
         """Take rows that have the right width; raises `RequestError`."""
@@ -198,7 +192,7 @@ class Batcher:
     def flush(self) -> None:
         """Predict what waits and answer it."""
         for queue in self._queues.values():
-            if queue:
+            if queue.requests:
                 self._read(queue)
         waiting, groups, count, rows = self._waiting, self._groups, self._count, self._rows
         if not count:
@@ -264,21 +258,17 @@ class Batcher:
 
     def _read(self, queue: Queue) -> None:
         """Take the requests of a queue."""
-        requests, texts = queue.empty()
+        requests, queue.requests = queue.requests, []
         start = self._reserve(len(requests))
-        stop = start + len(requests)
-        if self._numbers.read(texts, self._matrix[start:stop], gaps=queue.gaps):
-            self._groups.append((queue.reply, requests, start))
-            self._count = stop
-            return
-        for request in requests:
-            try:
-                queue.otherwise(request)
-            except RequestError as error:
-                request.fail(error)
-            except Exception as error:  # noqa: BLE001  the others of the turn must not pay for it
-                log.error("internal error", error, where="reading a row")
-                request.fail(RequestError(500, "internal error"))
+        found = queue.read(requests, self._numbers, self._matrix[start : start + len(requests)])
+        if found:
+            self._groups.append((queue.reply, found, start))
+            self._count = start + len(found)
+        if found is not requests:
+            taken = set(found)
+            for request in requests:
+                if request not in taken:
+                    queue.take_otherwise(request)
 
     def _flush_one_by_one(
         self, waiting: Sequence[Waiting], rows: Sequence[formats.Row], error: PreprocessError

@@ -21,7 +21,7 @@ from serving.model import NoModelError
 from serving.responses import CSV, JSON
 from serving.routes import GET, POST, Route, at_once
 from serving.settings import MODEL_NAME
-from serving.texts import Frames, may_be_row
+from serving.texts import Frames, Lines, may_be_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -158,8 +158,8 @@ class SageMaker:
 
         if not reader.numeric or batcher.shadow is not None or not may_be_row(head, batcher.model.width):
             return run
-        frames = None if content_type is CSV else Frames(entry.model.width, reader.quick_json)
-        return batcher.queue(reply, run, frames).take
+        layout = Lines() if content_type is CSV else Frames(entry.model.width, reader.quick_json)
+        return batcher.queue(reply, layout, run).take
 
     def _reply(self, entry: Entry, content_type: bytes) -> CsvReply | JsonReply:
         """Return the reply of a model and a format: one, so that what it answers is counted at once."""

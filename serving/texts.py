@@ -9,11 +9,13 @@ found where rows of the right width end, and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 import simdjson
 
+from serving import log
+from serving.errors import RequestError
 from serving.formats import with_nulls
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ Otherwise = Callable[[Any], None]
 """Takes a request in another way; may raise `RequestError`."""
 
 # Both are beyond what 32 bits hold.
-_END: Final = b"1e99"
+END: Final = b",1e99,"
+"""Stands between two rows."""
 _MISSING: Final = b"2e99"
 _LARGEST: Final = float(np.finfo(np.float32).max)
 _LONGEST_FRAME: Final = 256
@@ -43,43 +46,29 @@ def may_be_row(head: Head, width: int) -> bool:
 
 
 class Numbers:
-    """Reads rows of so many numbers."""
+    """Reads rows of so many numbers, separated by commas; `null` is a missing value."""
 
     def __init__(self, width: int) -> None:
         self._width = width
         self._parser = simdjson.Parser()
         self._row = bytes(width) + b"\1"
 
-    def read(self, texts: Sequence[bytes], into: NDArray[np.float32], *, gaps: bool = False) -> bool:
-        """Read a row of each text; return False, and `into` is spoilt, if one is anything else.
+    def read(self, text: bytes, into: NDArray[np.float32]) -> bool:
+        """Read rows, joined by `END`; return False, and `into` is spoilt, if there are not just those.
 
-        Args:
-            texts: numbers and `null`, separated by commas; at least one.
-            into: (len(texts), width).
-            gaps: nothing between two commas is a missing value too, and a text is one line.
+        `into` is (rows, width).
         """
-        text = _joined(texts)
-        if gaps and (b"\n" in text or b"\r" in text):
-            # A line's end is white space in JSON, and must not be that here.
-            text = _joined([line.rstrip(b"\r\n") for line in texts])
-            if b"\n" in text or b"\r" in text:
-                return False
+        text = b"[%b%b1]" % (text, END)
         # An array in the array would be flattened; objects, texts and what is no JSON are refused below.
         if text.count(b"[") != 1:
             return False
-        return self._read(text, len(texts), into) or (
-            # Of one column, nothing at all is no row.
-            gaps and self._width > 1 and b",," in text and self._read(with_nulls(text), len(texts), into)
-        )
-
-    def _read(self, text: bytes, rows: int, into: NDArray[np.float32]) -> bool:
         missing = 0
         if b"n" in text:
             missing = text.count(b"null")
             text = text.replace(b"null", _MISSING)
         try:
             array = cast("simdjson.Array", self._parser.parse(text))
-            numbers = np.frombuffer(array.as_buffer(of_type="d"))
+            numbers = np.frombuffer(array.as_buffer(of_type="d"))[:-1]
         except (ValueError, TypeError, RuntimeError):  # the last for whole numbers beyond 64 bits
             return False
         beyond = np.abs(numbers) > _LARGEST
@@ -90,111 +79,94 @@ class Numbers:
             beyond &= ~lost
             numbers = np.where(lost, np.nan, numbers)
         # As many ends as rows are among those beyond: where nothing else is, each is where a row should end.
-        if beyond.tobytes() != self._row * rows:
+        if beyond.tobytes() != self._row * len(into):
             return False
-        into[:] = numbers.reshape(rows, self._width + 1)[:, :-1]
+        into[:] = numbers.reshape(len(into), self._width + 1)[:, :-1]
         return True
 
 
-def _joined(texts: Sequence[bytes]) -> bytes:
-    return b"[%b,%b]" % ((b",%b," % _END).join(texts), _END)
+class Layout(Protocol):
+    """Where in their bodies requests have their row."""
+
+    def read(self, bodies: Sequence[bytes], numbers: Numbers, into: NDArray[np.float32]) -> Sequence[int]:
+        """Read the rows of bodies one after the other into a matrix; return whose they are.
+
+        Args:
+            bodies: of requests.
+            numbers: reads them.
+            into: (len(bodies), width); of no meaning beyond the rows that were read.
+        """
+        ...
+
+    def learn(self, body: bytes) -> None:
+        """Learn from the body of a request that has just been taken otherwise."""
+        ...
 
 
-class Queue:
-    """Requests whose body may be a line of CSV, of numbers only, until the end of the turn.
+class Lines:
+    """A body is a line of CSV, in which nothing between two commas is a missing value too."""
 
-    Args:
-        reply: answers them.
-        begin: is called when the first comes.
-        otherwise: takes a request whose row is anything else.
-    """
+    def read(self, bodies: Sequence[bytes], numbers: Numbers, into: NDArray[np.float32]) -> Sequence[int]:
+        """Read all rows or none."""
+        text = END.join(bodies)
+        if b"\n" in text or b"\r" in text:
+            # A line's end is white space in JSON, and must not be that here.
+            text = END.join([body.rstrip(b"\r\n") for body in bodies])
+            if b"\n" in text or b"\r" in text:
+                return ()
+        if numbers.read(text, into):
+            return range(len(bodies))
+        # Of one column, nothing at all is no row.
+        if into.shape[1] > 1 and (b",," in text or text[:1] == b"," or text[-1:] == b","):
+            text = with_nulls(b"[%b]" % text)[1:-1]
+            return range(len(bodies)) if numbers.read(text, into) else ()
+        return ()
 
-    gaps = True
-
-    def __init__(self, reply: RowReply, begin: Callable[[], object], otherwise: Otherwise) -> None:
-        self.reply = reply
-        self.otherwise = otherwise
-        self._begin = begin
-        self._requests: list[Any] = []
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._requests)
-
-    def take(self, request: Any) -> None:  # noqa: ANN401  an exchange, or what looks like one
-        """Take a request."""
-        requests = self._requests
-        if not requests:
-            self._begin()
-        requests.append(request)
-
-    def empty(self) -> tuple[list[Any], list[bytes]]:
-        """Return the requests and their rows' texts, and keep none."""
-        requests, self._requests = self._requests, []
-        return requests, [request.body for request in requests]
-
-
-class FramedQueue(Queue):
-    """Requests with one row of numbers somewhere in their body.
-
-    Args:
-        frames: where.
-        reply, begin, otherwise: as of `Queue`.
-    """
-
-    gaps = False
-
-    def __init__(
-        self, frames: Frames, reply: RowReply, begin: Callable[[], object], otherwise: Otherwise
-    ) -> None:
-        super().__init__(reply, begin, otherwise)
-        self._frames = frames
-        self._texts: list[bytes] = []
-
-    def take(self, request: Any) -> None:  # noqa: ANN401
-        """Take a request."""
-        text = self._frames.text(request.body)
-        if text is None:
-            self.otherwise(request)
-            self._frames.learn(request.body)
-            return
-        requests = self._requests
-        if not requests:
-            self._begin()
-        requests.append(request)
-        self._texts.append(text)
-
-    def empty(self) -> tuple[list[Any], list[bytes]]:
-        """Return the requests and their rows' texts, and keep none."""
-        requests, self._requests = self._requests, []
-        texts, self._texts = self._texts, []
-        return requests, texts
+    def learn(self, body: bytes) -> None:
+        """There is nothing to learn."""
 
 
 class Frames:
-    """What surrounds the one array of numbers in the bodies of requests, as far as it is known.
+    """A body has one array of numbers, and what surrounds it is known.
 
-    Clients write what surrounds their numbers again and again in the same way. A frame is known once it has
-    been proven: other numbers in their place were read as the numbers of the one row.
+    Clients write what surrounds their numbers again and again in the same way. Such a frame is known once it
+    has been proven: other numbers in their place were read as the numbers of the one row.
 
     Args:
         width: the numbers of a row.
-        read: returns the rows of a body if it brings rows and nothing else; raises nothing.
+        rows: returns the rows of a body if it brings rows and nothing else; raises nothing.
     """
 
-    def __init__(self, width: int, read: Callable[[bytes], Sequence[Row] | None]) -> None:
+    def __init__(self, width: int, rows: Callable[[bytes], Sequence[Row] | None]) -> None:
         self._known: dict[bytes, bytes] = {}
-        self._read = read
+        self._last: tuple[bytes, bytes] | None = None
+        self._rows = rows
         self._row = [number + 0.5 for number in range(width)]
         self._probe = ",".join(map(str, self._row)).encode()
         self._failures = 0
 
+    def read(self, bodies: Sequence[bytes], numbers: Numbers, into: NDArray[np.float32]) -> Sequence[int]:
+        """Read all rows, if all bodies have the frame that was met last; else those of known frames."""
+        if self._last is not None:
+            before, after = self._last
+            # No row of numbers has a NUL, so where one stays it is found that the frame is another.
+            text = b"\0".join(bodies)
+            if text.startswith(before) and text.endswith(after):
+                text = text.replace(b"%b\0%b" % (after, before), END)
+                if numbers.read(text[len(before) : -len(after)], into):
+                    return range(len(bodies))
+        texts = [self.text(body) for body in bodies]
+        found = [index for index, text in enumerate(texts) if text is not None]
+        known = [text for text in texts if text is not None]
+        return found if found and numbers.read(END.join(known), into[: len(found)]) else ()
+
     def text(self, body: bytes) -> bytes | None:
-        """Return the numbers of a body whose frame is known."""
+        """Return the numbers of a body, or None if its frame is not known."""
         start = body.rfind(b"[") + 1
         end = self._known.get(body[:start])
         if end is None or not body.endswith(end):
             return None
+        self._last = body[:start], end
         return body[start : -len(end)]
 
     def learn(self, body: bytes) -> None:
@@ -205,7 +177,51 @@ class Frames:
         if not 0 < start < end or size > _LONGEST_FRAME or len(self._known) >= _MOST_FRAMES:
             return
         if self._failures < _MOST_FAILURES:
-            known = self._read(body[:start] + self._probe + body[end:]) == [self._row]
+            known = self._rows(body[:start] + self._probe + body[end:]) == [self._row]
             if known:
                 self._known[body[:start]] = body[end:]
             self._failures += not known
+
+
+class Queue:
+    """Requests whose body may be a row of plain numbers, until the end of the turn.
+
+    Args:
+        reply: answers them.
+        layout: of their bodies.
+        begin: is called when the first comes.
+        otherwise: takes a request that brings anything else.
+    """
+
+    def __init__(
+        self, reply: RowReply, layout: Layout, begin: Callable[[], object], otherwise: Otherwise
+    ) -> None:
+        self.reply = reply
+        self.requests: list[Any] = []
+        self._layout = layout
+        self._begin = begin
+        self._otherwise = otherwise
+
+    def take(self, request: Any) -> None:  # noqa: ANN401  an exchange, or what looks like one
+        """Take a request."""
+        requests = self.requests
+        if not requests:
+            self._begin()
+        requests.append(request)
+
+    def read(self, requests: Sequence[Any], numbers: Numbers, into: NDArray[np.float32]) -> Sequence[Any]:
+        """Read the rows of requests, one after the other; return the requests whose rows they are."""
+        found = self._layout.read([request.body for request in requests], numbers, into)
+        return requests if len(found) == len(requests) else [requests[index] for index in found]
+
+    def take_otherwise(self, request: Any) -> None:  # noqa: ANN401
+        """Take a request in the other way, at once."""
+        try:
+            self._otherwise(request)
+        except RequestError as error:
+            request.fail(error)
+        except Exception as error:  # noqa: BLE001  the others of the turn must not pay for it
+            log.error("internal error", error, where="reading a row")
+            request.fail(RequestError(500, "internal error"))
+        else:
+            self._layout.learn(request.body)
