@@ -14,7 +14,8 @@ from components.settings import MAX_STACK_LENGTH, Settings
 from components.tagging import FOREIGN, RESERVED
 
 _LONGEST_HEADER: Final = 1 << 16
-_LONGEST_PATH: Final = 200
+_LONGEST_PATH: Final = 1000
+_LONGEST_NAME: Final = 255
 _LARGEST_CPU: Final = 15
 _DATA_SUFFIXES: Final = (".csv", ".parquet")
 
@@ -125,15 +126,15 @@ def _training(settings: Settings, root: Path) -> Iterator[str]:
 
 def _bootstrap_file(place: str, file: str, root: Path, target: str | None) -> Iterator[str]:
     path = root / file
-    if len(file) > _LONGEST_PATH or not file.isprintable():
-        yield f"{place}: want a path of at most {_LONGEST_PATH} printable characters"
+    longest = max(map(len, path.parts))
+    if len(file) > _LONGEST_PATH or longest > _LONGEST_NAME or not file.isprintable():
+        limits = f"{_LONGEST_PATH} printable characters, {_LONGEST_NAME} each part"
+        yield f"{place}: want a path of at most {limits}"
     elif "://" in file:
         yield (
             f"{place}: want a file beside the program, got {file}; copy what is on S3 already to "
             "incoming/<model>/ of the data bucket, and that upload trains the model"
         )
-    elif Path(file).is_absolute() or ".." in Path(file).parts:
-        yield f"{place}: want a file within the program's folder, got {file}"
     elif path.suffix not in _DATA_SUFFIXES:
         yield f"{place}: want a .csv or .parquet file, got {file}"
     elif not path.is_file():

@@ -114,6 +114,8 @@ def take(project: Path, stack: str) -> Snapshot:
     resources = in_order(run.resources)
     plain = Plain(run.resources, project)
     components = component_names(run.resources)
+    # What a component made elsewhere has inside can be depended on, and is not in the plan.
+    known = {resource.urn for resource in run.resources}
     config = StackConfig.load(project, stack, {})
     return Snapshot(
         stack=stack,
@@ -126,7 +128,7 @@ def take(project: Path, stack: str) -> Snapshot:
                 kind=_kind(resource),
                 component=components[resource.urn],
                 inputs=plain.inputs(resource),
-                dependencies=tuple(sorted(resource.dependencies)),
+                dependencies=tuple(sorted(known & {*resource.dependencies})),
                 property_dependencies={
                     key: tuple(sorted(urns)) for key, urns in sorted(resource.property_dependencies.items())
                 },
