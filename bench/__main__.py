@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.text import Text
 
-from bench import candidates, environments, machine, report, switches, targets, wrk
+from bench import candidates, environments, grpc_rounds, machine, report, switches, targets, wrk
 from bench.candidates import Place
 from bench.plan import FULL, QUICK, TINY, Plan
 from bench.processes import StartError
@@ -124,6 +124,9 @@ def _measure(
     if runner.plan.switch_rounds:
         step("Capture, metrics, logs and traces: on against off")
         switches.measure(runner)
+    if runner.plan.grpc_rounds:
+        step("gRPC: ours against an empty answer")
+        grpc_rounds.measure(runner)
     step("Rounds: everybody in turn, as fast as they can")
     runner.rounds(peers)
 

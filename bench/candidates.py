@@ -25,6 +25,8 @@ Kind = Literal["ours", "floor", "peer"]
 XGBOOST: Final = "trainserve, XGBoost's predictor"
 FAST: Final = "trainserve, fast predictor"
 FLOOR: Final = "empty answer, uvloop + httptools"
+GRPC: Final = "trainserve, gRPC"
+GRPC_FLOOR: Final = "empty answer, gRPC"
 NGINX: Final = "empty answer, nginx"
 MLSERVER: Final = "MLServer, default"
 
@@ -116,6 +118,18 @@ def floor(answers: Answers) -> Candidate:
         return Launch(argv=argv, cwd=place.work, port=port, ready="/ping")
 
     return Candidate(name=FLOOR, kind="floor", formats=(), launch=launch)
+
+
+def grpc_floor(answer: bytes) -> Candidate:
+    """Return the empty answer by the gRPC library that our server uses."""
+
+    def launch(place: Place) -> Launch:
+        port, path = free_port(), place.work / "answer.bin"
+        path.write_bytes(answer)
+        argv = [str(place.serving_python), str(ROOT / "bench" / "grpc_floor.py"), str(path), str(port)]
+        return Launch(argv=argv, cwd=place.work, port=port, ready="")
+
+    return Candidate(name=GRPC_FLOOR, kind="floor", formats=(), launch=launch)
 
 
 _NGINX_CONF: Final = """\

@@ -56,7 +56,8 @@ def pinned(name: str, packages: Sequence[str]) -> dict[str, str]:
 
 def _versions() -> dict[str, str]:
     ours = {
-        name: metadata.version(name) for name in ("xgboost-cpu", "numpy", "uvloop", "httptools", "orjson")
+        name: metadata.version(name)
+        for name in ("xgboost-cpu", "numpy", "uvloop", "httptools", "orjson", "grpcio")
     }
     for name, packages in (
         ("mlserver", ["mlserver"]),

@@ -22,6 +22,7 @@ class Plan:
     paced_rounds: int
     cold_runs: int
     switch_rounds: int
+    grpc_rounds: int
     limit_s: float
     formats: tuple[str, ...] = ("csv", "json", "v2")
     sizes: tuple[int, ...] = (1, 32)
@@ -44,20 +45,22 @@ class Plan:
         per_peer = 2 * warm + self.one_s + self.many_s + 8
         paced = ours * (self.paced_rounds + 1) * (self.paced_s + min(2.0, self.paced_s) + 1)
         others = 5 + ours * self.cold_runs + self.switch_rounds * 2 * (warm + self.one_s + 1)
+        calls = warm + self.floor_s + len(self.sizes) * (warm + each) + self.one_s + self.many_s + 2
+        others += self.grpc_rounds * calls
         install = 5 * peers if self.peer_rounds else 0
         return install + rounds + self.peer_rounds * peers * per_peer + paced + others
 
 
 FULL: Final = Plan(
     rounds=5, peer_rounds=3, warm_s=1, one_s=3, many_s=2, floor_s=2, paced_s=8.0, paced_rounds=3, cold_runs=5,
-    switch_rounds=5, limit_s=20 * 60.0,
+    switch_rounds=5, grpc_rounds=5, limit_s=20 * 60.0,
 )  # fmt: skip
 QUICK: Final = Plan(
     rounds=2, peer_rounds=0, warm_s=1, one_s=1, many_s=1, floor_s=1, paced_s=3.0, paced_rounds=1, cold_runs=2,
-    switch_rounds=2, limit_s=4 * 60.0,
+    switch_rounds=2, grpc_rounds=2, limit_s=4 * 60.0,
 )  # fmt: skip
 # For tests: everything is touched, nothing is measured well.
 TINY: Final = Plan(
     rounds=1, peer_rounds=0, warm_s=0, one_s=1, many_s=1, floor_s=1, paced_s=0.3, paced_rounds=0, cold_runs=1,
-    switch_rounds=0, limit_s=60.0, formats=("csv",), sizes=(1,),
+    switch_rounds=0, grpc_rounds=1, limit_s=60.0, formats=("csv",), sizes=(1,),
 )  # fmt: skip

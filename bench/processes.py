@@ -31,7 +31,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """How to start a server. `ready` is a path that answers 200 once it serves."""
+    """How to start a server. `ready` is a path that answers 200 once it serves; empty: who listens serves."""
 
     argv: Sequence[str]
     cwd: Path
@@ -183,11 +183,17 @@ class Served:
             if self._process.poll() is not None:
                 raise StartError(f"ended with status {self._process.returncode}: {self.tail()}")
             with suppress(OSError):
-                if self.ask("GET", self.launch.ready)[0] == 200:
+                if self._answers():
                     self.cold_s = time.perf_counter() - begin
                     return
             time.sleep(_POLL_S)
         raise StartError(f"not ready within {self.launch.patience_s:.0f} s: {self.tail()}")
+
+    def _answers(self) -> bool:
+        if self.launch.ready:
+            return self.ask("GET", self.launch.ready)[0] == 200
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
 
 
 def _keeper(log: IO[bytes], core: int) -> subprocess.Popen[bytes]:

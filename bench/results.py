@@ -65,6 +65,11 @@ class Summary:
     errors: int
     cpu_us_per_request: float
 
+    @property
+    def key(self) -> Key:
+        """What it is a summary of."""
+        return self.name, self.format, self.rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class PacedSummary:

@@ -140,8 +140,6 @@ class Runner:
             except StartError as error:
                 self.leave_out(candidate.name, str(error))
                 self.ours.remove(candidate)
-        if "grpc_port" not in self.settings:
-            self.leave_out(targets.GRPC, "the server has no gRPC")
         if not any(self._spoken.values()):
             raise CheckError("our own server answers nothing as it should")
 
@@ -212,8 +210,36 @@ class Runner:
         self, name: str, served: Served, spoken: Format, size: int, *, number: int, seconds: int
     ) -> None:
         """Let the load generator at a server, once."""
-        self._live(f"round {number + 1} of {self.plan.rounds}: {name}, {spoken.name}, {size} rows")
-        self._load(served, self._requests(spoken, size), seconds, name, (spoken.name, size, number))
+        argv = self._argv(served, self._requests(spoken, size), seconds)
+
+        def drive() -> wrk.Load:
+            ended = self.on_load_core(argv, seconds + 30.0)
+            return wrk.parse(ended.stdout, ended.stderr)
+
+        self.observe(name, served, (spoken.name, size, number), drive)
+
+    def observe(
+        self, name: str, served: Served, of: tuple[str, int, int], drive: Callable[[], wrk.Load]
+    ) -> None:
+        """Book what a load generator sees, and the CPU time of it; `of` is format, rows and round."""
+        spoken, rows, number = of
+        self._live(f"round {number + 1} of {self.plan.rounds}: {name}, {spoken}, {rows} rows")
+        time.sleep(_SETTLE_S)
+        before = served.cpu_seconds()
+        load = drive()
+        used = served.cpu_seconds() - before
+        if load.errors > _ERRORS * load.requests:
+            self._note(f"{name}, {spoken}, {rows} rows: {load.errors:,} errors in {load.requests:,} answers")
+        self.book.measurements.append(
+            Measurement(
+                candidate=name,
+                format=spoken,
+                rows=rows,
+                round=number,
+                load=load,
+                cpu_us=used * 1e6 / max(load.requests, 1),
+            )
+        )
 
     def _round_of_ours(self, number: int) -> None:
         """Measure floor and ours side by side, format by format."""
@@ -279,7 +305,7 @@ class Runner:
             poisson=arrivals == "random",
         )
         argv = [sys.executable, "-m", "bench.paced", json.dumps(asdict(spec))]
-        ended = self._on_load_core(argv, spec.seconds + spec.warm_s + 30)
+        ended = self.on_load_core(argv, spec.seconds + spec.warm_s + 30)
         if ended.returncode:
             reason = (ended.stderr.strip().splitlines() or ["the generator failed"])[-1][:200]
             self.leave_out(f"{name} at a fixed rate, {arrivals} arrivals", reason)
@@ -287,7 +313,8 @@ class Runner:
         seen: dict[str, Any] = json.loads(ended.stdout)
         self.book.paced.append(PacedRun(candidate=name, arrivals=arrivals, seen=Paced(**seen)))
 
-    def _on_load_core(self, argv: Sequence[str], patience_s: float) -> subprocess.CompletedProcess[str]:
+    def on_load_core(self, argv: Sequence[str], patience_s: float) -> subprocess.CompletedProcess[str]:
+        """Run a load generator to its end, on its core."""
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {self.cores.load})
         try:
@@ -315,29 +342,7 @@ class Runner:
         """Let a server meet the load before it is measured."""
         if self.plan.warm_s:
             argv = self._argv(served, self._requests(spoken, size), self.plan.warm_s)
-            self._on_load_core(argv, self.plan.warm_s + 30.0)
+            self.on_load_core(argv, self.plan.warm_s + 30.0)
 
     def _argv(self, served: Served, requests: Path, seconds: int) -> list[str]:
         return wrk.command(self._wrk, self._script, requests, served.port, seconds)
-
-    def _load(
-        self, served: Served, requests: Path, seconds: int, name: str, of: tuple[str, int, int]
-    ) -> None:
-        time.sleep(_SETTLE_S)
-        before = served.cpu_seconds()
-        ended = self._on_load_core(self._argv(served, requests, seconds), seconds + 30.0)
-        load = wrk.parse(ended.stdout, ended.stderr)
-        used = served.cpu_seconds() - before
-        if load.errors > _ERRORS * load.requests:
-            self._note(f"{name}, {of[0]}, {of[1]} rows: {load.errors:,} errors in {load.requests:,} answers")
-        spoken, rows, number = of
-        self.book.measurements.append(
-            Measurement(
-                candidate=name,
-                format=spoken,
-                rows=rows,
-                round=number,
-                load=load,
-                cpu_us=used * 1e6 / max(load.requests, 1),
-            )
-        )

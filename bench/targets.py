@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.candidates import FAST, FLOOR, MLSERVER, XGBOOST
+from bench.candidates import FAST, FLOOR, GRPC, GRPC_FLOOR, MLSERVER, XGBOOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Outcome = Literal["reached", "missed", "not measured"]
 
 ON, OFF = "trainserve, all switched on", "trainserve, all switched off"
-GRPC, GRPC_FLOOR = "trainserve, gRPC", "empty answer, gRPC"
 MANY_MODELS = 20
 
 
@@ -58,16 +57,16 @@ def document(book: Book) -> dict[str, Any]:
     """Return what `bench.json` has of targets and comparisons."""
     summaries = book.summaries()
     ours = [item for item in summaries if item.kind == "ours" and item.rows == 1]
-    floors = {item.format: item.cpu_us_per_request for item in summaries if item.name == FLOOR}
+    floors = {item.format: item for item in summaries if item.name in {FLOOR, GRPC_FLOOR}}
     shares = [
         {
             "name": item.name,
             "format": item.format,
             "share": share,
-            "cpu_share": floors[item.format] / max(item.cpu_us_per_request, 1e-9),
+            "cpu_share": floor.cpu_us_per_request / max(item.cpu_us_per_request, 1e-9),
         }
         for item in ours
-        if (share := book.ratio((item.name, item.format, 1), (FLOOR, item.format, 1))) is not None
+        if (floor := floors.get(item.format)) and (share := book.ratio(item.key, floor.key)) is not None
     ]
     leads = [name for name in (XGBOOST, FAST) if name in {item.name for item in ours}]
     peers = dict.fromkeys(item.name for item in summaries if item.kind == "peer")

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from bench import environments, machine
+from bench.candidates import GRPC, server_settings
+from bench.environments import serving_python
 from bench.sample import largest_difference
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,10 @@ def bench(out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def has_grpc() -> bool:
+    return shutil.which("h2load") is not None and "grpc_port" in server_settings(serving_python())
+
+
 @needs_all
 @pytest.mark.timeout(60)
 def test_a_tiny_run(tmp_path: Path) -> None:
@@ -35,7 +41,11 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     assert process.returncode == 0, said
     document: dict[str, Any] = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     ours = [item for item in document["candidates"] if item["kind"] == "ours"]
-    assert {item["format"] for item in ours} == {"csv"}
+    assert {item["format"] for item in ours} == {"csv"} | ({"grpc"} if has_grpc() else set())
+    left_out = {item["name"]: item["reason"] for item in document["left_out"]}
+    assert has_grpc() or ("h2load" in left_out[GRPC] or "grpc_port" in left_out[GRPC])
+    share = next(item for item in document["targets"] if item["name"] == "share of an empty gRPC answer")
+    assert (share["found"] is not None) == has_grpc()
     assert all(item["rps"] > 0 and item["errors"] == 0 for item in ours)
     assert document["paced"]
     assert (tmp_path / "report.html").exists()
