@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from components.operations_settings import Observability
 
-PREDICTIONS: Final = 'route=~"invocations|invoke|v2_infer"'
+PREDICTIONS: Final = 'route=~"invocations|invoke|v2_infer|grpc_infer"'
 """The server's routes that answer with predictions."""
 
 

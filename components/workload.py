@@ -238,6 +238,8 @@ def environment(args: WorkloadArgs, labels: dict[str, str]) -> dict[str, pulumi.
         "SERVING_WORKERS": str(_workers(settings)),
         "SERVING_DRAIN_SECONDS": str(drain),
     }
+    if settings.grpc_port is not None:
+        variables["SERVING_GRPC_PORT"] = str(settings.grpc_port)
     if args.trace_sample_percent > 0:
         variables |= {
             "OTEL_SERVICE_NAME": labels["app.kubernetes.io/name"],

@@ -27,12 +27,17 @@ class RequestError(Exception):
         self.column = column
         self.headers = headers
 
-    def body(self) -> bytes:
-        """Return the JSON answer: the whole reason in `error`, its parts beside it."""
+    @property
+    def message(self) -> str:
+        """The whole reason in one sentence, with row and column."""
         where = [f"row {self.row}"] if self.row is not None else []
         if self.column is not None:
             where.append(f"column {self.column!r}")
-        answer: dict[str, object] = {"error": f"{', '.join(where)}: {self.reason}" if where else self.reason}
+        return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+    def body(self) -> bytes:
+        """Return the JSON answer: the whole reason in `error`, its parts beside it."""
+        answer: dict[str, object] = {"error": self.message}
         if self.row is not None:
             answer["row"] = self.row
         if self.column is not None:

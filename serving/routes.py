@@ -10,10 +10,15 @@ from serving.exchange import Exchange, Head
 GET: Final = b"GET"
 POST: Final = b"POST"
 
-PREDICTIONS: Final = frozenset(("invocations", "invoke", "v2_infer"))
+PREDICTIONS: Final = frozenset(("invocations", "invoke", "v2_infer", "grpc_infer"))
 """The routes that answer with predictions: what succeeds there has come from a batch."""
 
-PROBES: Final = frozenset(("ping", "metrics", "v2_live", "v2_ready", "v2_model_ready"))
+PROBES: Final = frozenset(
+    (
+        *("ping", "metrics", "v2_live", "v2_ready", "v2_model_ready"),
+        *("grpc_live", "grpc_ready", "grpc_model_ready", "grpc_health"),
+    )
+)
 """The routes that ask, every few seconds, how the server is."""
 
 Plan = Callable[[Exchange], None]

@@ -112,7 +112,7 @@ class Server:
         """Forget what was worked out for the heads of requests: the models have changed."""
         self.known_heads.clear()
 
-    def count(self, exchange: Exchange, status: int) -> None:
+    def count(self, exchange: Observed, status: int) -> None:
         """Count an answer."""
         self.in_flight -= 1
         self.metrics.requests[exchange.head.route, status] += 1

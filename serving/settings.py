@@ -40,6 +40,7 @@ class Settings:
     host: str = "0.0.0.0"  # noqa: S104  a pod's port is reached from outside the pod
     port: int = 8080
     workers: int | None = None  # processes on that port; None: one for each whole processor
+    grpc_port: int | None = None  # None: no gRPC, and nothing of it is imported
     model_dir: Path = Path("/opt/ml/model")  # one bundle
     models_dir: Path | None = None  # instead: each directory in it a bundle, called by the directory's name
     models_api: bool = False  # whoever reaches the port may load and unload models; needs one worker
@@ -55,6 +56,7 @@ class Settings:
     max_rows: int = 10_000
     max_connections: int = 4096
     max_queue_seconds: float = 2.0  # that a request may lie unread before it is turned away
+    grpc_max_calls: int = 1000  # at once; further ones are refused
     request_seconds: float = 30.0  # for a request to arrive whole, and for an answer to be taken
     keepalive_seconds: float = 75.0  # above the 60 s of a load balancer, which must close first
     drain_seconds: float = 20.0  # below the 30 s that Kubernetes waits
@@ -82,6 +84,8 @@ class Settings:
             raise SettingsError(
                 f"{PREFIX}MODELS_API: needs {PREFIX}WORKERS=1: such a request reaches one worker only"
             )
+        if self.port and self.grpc_port == self.port:
+            raise SettingsError(f"{PREFIX}GRPC_PORT: {self.port} is the HTTP server's")
         if self.settle_seconds > self.drain_seconds:
             raise SettingsError(f"{PREFIX}SETTLE_SECONDS: want at most {PREFIX}DRAIN_SECONDS")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
@@ -102,6 +106,8 @@ class Settings:
                 raise SettingsError(f"{PREFIX}{variable.upper()}: needs {PREFIX}MODELS_DIR")
 
     def _check_tls(self) -> None:
+        if self.grpc_port is not None and self.tls_cert_file is not None:
+            raise SettingsError(f"{PREFIX}GRPC_PORT: excludes {PREFIX}TLS_CERT_FILE, which covers HTTP only")
         if self.tls_self_signed and self.tls_cert_file is None:
             raise SettingsError(
                 f"{PREFIX}TLS_SELF_SIGNED: needs {PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE"
@@ -205,6 +211,7 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "host": _text,
     "port": _integer(0, 65535),
     "workers": _integer(1, 256),
+    "grpc_port": _integer(0, 65535),
     "model_dir": lambda variable, text: Path(_text(variable, text)),
     "models_dir": lambda variable, text: Path(_text(variable, text)),
     "models_api": _flag,
@@ -220,6 +227,7 @@ _READERS: Mapping[str, Callable[[str, str], object]] = {
     "max_rows": _integer(1, 1_000_000),
     "max_connections": _integer(1, 1_000_000),
     "max_queue_seconds": _seconds(0.01, 3600.0),
+    "grpc_max_calls": _integer(1, 100_000),
     "request_seconds": _seconds(0.1, 3600.0),
     "keepalive_seconds": _seconds(0.1, 3600.0),
     "drain_seconds": _seconds(0.0, 3600.0),

@@ -85,11 +85,12 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop; return the exit status."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        host, wanted = self.settings.host, (self.settings.port, self.settings.grpc_port)
         try:
-            # Bound and not listening: it keeps the port, whichever was free, and gets no connections.
-            self._port = _reserve(self.settings.host, self.settings.port)
+            # Bound and not listening: they keep the ports, whichever were free, and get no connections.
+            self._ports = [_reserve(host, port) for port in wanted if port is not None]
         except OSError as error:
-            log.error("cannot listen", host=self.settings.host, port=self.settings.port, reason=str(error))
+            log.error("cannot listen", host=host, port=wanted[0], grpc_port=wanted[1], reason=str(error))
             return 1
         self._board = Board(self.count, _ROOM + _ROOM_PER_MODEL * self.settings.max_models)
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(self.count)]
@@ -98,7 +99,7 @@ class Supervisor:
         self._outboxes = [outbox for _, outbox in pairs]
         self._lifeline = os.pipe()
         self._workers = [_Worker(index, inbox) for index, (inbox, _) in enumerate(pairs)]
-        log.info("supervising", workers=self.count, port=self._port.getsockname()[1], pid=os.getpid())
+        log.info("supervising", workers=self.count, port=self._port(0), pid=os.getpid())
         gc.freeze()  # what is shared with the workers is not to be copied because the collector looked at it
         for worker in self._workers:
             self._start(worker, again=False)
@@ -182,13 +183,17 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(status)
 
+    def _port(self, index: int) -> int:
+        return int(self._ports[index].getsockname()[1])
+
     def _become(self, worker: _Worker, *, again: bool) -> int:
         # Signals stay blocked until there is who handles them: one that came now would be the end.
         os.close(self._lifeline[1])
         log.configure(self.settings.log_level, worker=worker.index)
         seat = Seat(
             index=worker.index,
-            port=self._port.getsockname()[1],
+            port=self._port(0),
+            grpc_port=None if self.settings.grpc_port is None else self._port(1),
             board=self._board,
             inbox=worker.inbox,
             outboxes=self._outboxes,

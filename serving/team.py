@@ -35,6 +35,7 @@ class Seat:
 
     index: int
     port: int
+    grpc_port: int | None
     board: Board
     inbox: socket.socket
     outboxes: Sequence[socket.socket]

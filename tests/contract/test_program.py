@@ -8,6 +8,7 @@ import pulumi
 import pytest
 
 from components.settings import Settings
+from serving import settings as serving_settings
 from tests.contract.recorder import Program, run, stack_config
 
 Run = Callable[[str], Program]
@@ -132,6 +133,20 @@ def test_tls_to_the_pods_is_spoken_by_all_who_ask_them() -> None:
     (monitor,) = program.of("kubernetes:monitoring.coreos.com/v1:ServiceMonitor")
     (endpoint,) = monitor.inputs["spec"]["endpoints"]
     assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
+
+
+def test_the_grpc_port_is_the_same_wherever_it_is_named() -> None:
+    workload = {**stack_config("prod")["trainserve:workload"], "grpcPort": 9000}
+    program = run("prod", like="prod", changes={"trainserve:workload": workload})
+    (deployment,) = program.of("kubernetes:apps/v1:Deployment")
+    (container,) = deployment.inputs["spec"]["template"]["spec"]["containers"]
+    (port,) = [item["containerPort"] for item in container["ports"] if item["name"] == "grpc"]
+    (variable,) = [item["value"] for item in container["env"] if item["name"] == "SERVING_GRPC_PORT"]
+    # The server knows the variable: what it does not know it would only warn of.
+    chosen = serving_settings.from_environment({"SERVING_GRPC_PORT": variable})
+    (service,) = [item for item in program.of("kubernetes:core/v1:Service") if "grpc" in item.name]
+    (outside,) = service.inputs["spec"]["ports"]
+    assert [chosen.grpc_port, port, outside["port"], outside["targetPort"]] == [9000] * 4
 
 
 @pytest.mark.parametrize("stack", STACKS)
