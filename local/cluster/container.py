@@ -28,6 +28,8 @@ _PYTHONS = frozenset({"python", "python3"})
 _DEFAULT_PORT = 8080
 # Below the ports that systems hand out to outgoing connections, so that no client takes one in between.
 _PORTS = range(20_000, 32_000)
+# Of the serving image: a second port, which two pods could not both have here.
+_GRPC_PORT = "SERVING_GRPC_PORT"
 
 
 class StartError(Exception):
@@ -126,6 +128,9 @@ def environment(spec: PodSpec, image: Image, place: Place, ports: Mapping[int, i
         "PYTHONPATH": str(image.root / "app"),
         "HOSTNAME": place.name,
     }
+    if _GRPC_PORT in variables:
+        here = {str(inside): str(port) for inside, port in ports.items()}
+        variables[_GRPC_PORT] = here.get(variables[_GRPC_PORT], variables[_GRPC_PORT])
     return clean_environment(variables, home=place.scratch)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.cluster import podspec, probes
-from local.cluster.container import command
+from local.cluster.container import Place, command, environment
 from local.cluster.images import Image
 from local.cluster.patching import merge, strategic_merge
 
@@ -48,6 +48,16 @@ def test_pods_here_speak_plain_http_and_say_so() -> None:
     )
     assert parsed.environment == (("SERVING_PORT", "8080"),)
     assert parsed.notes == ("TLS to the pod is left out: connections stay on this machine",)
+
+
+def test_a_port_that_a_variable_names_is_the_one_here(tmp_path: Path) -> None:
+    parsed = spec(
+        ports=[{"containerPort": 8080}, {"name": "grpc", "containerPort": 9000}],
+        env=[{"name": "SERVING_GRPC_PORT", "value": "9000"}],
+    )
+    place = Place(name="a", namespace="b", uid="c", labels={}, scratch=tmp_path, log=tmp_path / "log")
+    found = environment(parsed, Image("sha256:0", tmp_path), place, {8080: 20_001, 9000: 20_002})
+    assert (found["SERVING_PORT"], found["SERVING_GRPC_PORT"]) == ("20001", "20002")
 
 
 def test_captures_here_name_no_subject_and_say_so() -> None:

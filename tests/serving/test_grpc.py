@@ -67,7 +67,7 @@ def rpc(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
     # Whatever the tests have sent, fuzz included.
     statuses = set(re.findall(r'route="grpc_infer",status="(\d+)"', text))
     assert "200" in statuses
-    assert statuses <= {"200", "400", "404", "413"}
+    assert statuses <= {"200", "400", "404", "413", "499"}
     assert memory < MOST_MEMORY
 
 
@@ -244,6 +244,17 @@ def test_a_refusal_is_named_counted_and_logged(caller: GrpcClient, rpc: Served) 
     (line,) = lines
     assert (line["route"], line["status"], line["request_bytes"]) == ("grpc_infer", 400, 1)
     assert line["path"] == f"/{SERVICE}/ModelInfer"
+
+
+def test_calls_that_are_given_up_leave_nothing(caller: GrpcClient, rpc: Served) -> None:
+    method = caller.channel.unary_unary(f"/{SERVICE}/ModelInfer")
+    for _ in range(100):
+        method.future(ROW.SerializeToString()).cancel()
+    with Client(rpc.port) as client:
+        end = time.monotonic() + 20
+        while b"trainserve_requests_in_flight 0\n" not in client.ask("GET", "/metrics").body:
+            assert time.monotonic() < end
+    assert len(predictions(caller.infer(ROW))) == 1
 
 
 tensors = st.fixed_dictionaries(

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,58 @@ print(json.dumps(asyncio.run(main())))
 """
 
 
+TRITON_GRPC = """
+import json, sys
+import numpy as np
+import tritonclient.grpc as triton
+port, rows = json.load(sys.stdin)
+client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+matrix = np.array(rows, dtype=np.float32)
+assert client.is_server_live() and client.is_server_ready()
+assert client.is_model_ready("flights") and client.is_model_ready("flights", "v1")
+assert not client.is_model_ready("other")
+metadata = client.get_model_metadata("flights")
+assert client.get_server_metadata().name == "trainserve"
+assert client.get_model_repository_index().models[0].name == "flights"
+name = metadata.outputs[0].name
+item = triton.InferInput(metadata.inputs[0].name, matrix.shape, "FP32")
+item.set_data_from_numpy(matrix)
+result = client.infer("flights", [item], outputs=[triton.InferRequestedOutput(name)], request_id="r1")
+assert result.get_response().id == "r1"
+columns = []
+for index, column in enumerate(("delay", "distance", "hour")):
+    item_ = triton.InferInput(column, [len(rows)], "FP32")
+    item_.set_data_from_numpy(matrix[:, index].copy())
+    columns.append(item_)
+both = (result, client.infer("flights", columns, model_version="v1"))
+found = [answer.as_numpy(name).tolist() for answer in both]
+try:
+    client.infer("flights", columns[:2])
+except triton.InferenceServerException as error:
+    assert "column 'hour'" in error.message(), error.message()
+    assert error.status() == "StatusCode.INVALID_ARGUMENT", error.status()
+else:
+    raise AssertionError("no error")
+print(json.dumps(found))
+"""
+
+
 @pytest.mark.parametrize(
     ("package", "script", "count"), [("tritonclient[http]", TRITON, 7), ("kserve>=0.15", KSERVE, 2)]
 )
 def test_clients(server: Served, plain: Made, package: str, script: str, count: int) -> None:
     if package.startswith("kserve") and os.environ.get("SERVING_CLIENTS") != "all":
         pytest.skip("takes a while to import: set SERVING_CLIENTS=all")
+    check_answers(server.port, plain, package, script, count)
+
+
+def test_a_grpc_client(serve: Callable[..., Served], plain: Made) -> None:
+    served = serve(plain.directory, grpc_port=0)
+    served.wait_until_ready()
+    check_answers(served.wait_for("started")["grpc_port"], plain, "tritonclient[grpc]", TRITON_GRPC, 2)
+
+
+def check_answers(port: int, plain: Made, package: str, script: str, count: int) -> None:
     uv = shutil.which("uv")
     if uv is None:
         pytest.skip("uv is not on the PATH: install it to try other projects' clients")
@@ -96,7 +143,7 @@ def test_clients(server: Served, plain: Made, package: str, script: str, count: 
     expected = [value for row, value in zip(plain.rows, plain.expected, strict=True) if None not in row][:50]
     done = subprocess.run(
         [*command, "python", "-W", "ignore", "-c", script],
-        input=json.dumps([server.port, rows]),
+        input=json.dumps([port, rows]),
         capture_output=True,
         text=True,
         timeout=60,
