@@ -51,7 +51,7 @@ fuzz: .venv/.dev .venv-serving/.done ## Ask the model server tens of thousands o
 	@SERVING_FUZZ_EXAMPLES=$(FUZZ) $(RUN) -m pytest -n $(WORKERS) --dist worksteal -o timeout=3000 \
 	  tests/serving/test_fuzz.py tests/serving/test_v2_fuzz.py tests/serving/test_fuzz_routes.py tests/serving/test_neighbours.py
 
-bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk (about 13 minutes)
+bench: .venv/.demo .venv-serving/.done ## Measure the model server and its peers; needs wrk, h2load for gRPC (about 14 minutes)
 	@UV=$(UV) $(RUN) -m bench
 
 bench-quick: .venv/.demo .venv-serving/.done ## Measure the model server alone (about 2 minutes)
