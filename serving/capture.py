@@ -129,8 +129,9 @@ class Recorder:
             items = [item for item in items if random.random() < capture.fraction]  # noqa: S311
         if self._is_full(len(items)):
             return
-        now, marks, events, dumps, join = capture.now(), capture.marks, capture.events, orjson.dumps, b"".join
-        lines: list[bytes] = []
+        now, marks, events, dumps = capture.now(), capture.marks, capture.events, orjson.dumps
+        parts: list[bytes] = []
+        records = 0
         usual = self._usual_end(now).whole
         for request, reply, _, _ in items:
             forms = request.head.forms
@@ -144,13 +145,15 @@ class Recorder:
             end = usual if request.context is None and not form.custom else self.end(now, request, form)
             if len(body) >= LARGE:
                 self.add_large(form, body, answer, event, end)
-            elif form.text:
-                # As `Form.record` does: here a call counts.
+                continue
+            records += 1
+            if form.text:
+                # As `Form.record` does: here a call counts, and a copy.
                 data, prediction = dumps(body.decode()), dumps(answer.decode())
-                lines.append(join((form.before, data, form.between, prediction, form.after, event, end)))
+                parts += (form.before, data, form.between, prediction, form.after, event, end)
             else:
-                lines.append(form.record(body, answer, event, end))
-        self.add(lines)
+                parts.append(form.record(body, answer, event, end))
+        self.add(parts, records)
 
     def end(self, now: bytes, request: Observed, form: Form) -> bytes:
         """Return the end of a request's record."""
@@ -175,10 +178,10 @@ class Recorder:
         form = forms[self] = Form(head.headers, answers)
         return form
 
-    def add(self, lines: Sequence[bytes]) -> None:
+    def add(self, parts: Sequence[bytes], records: int) -> None:
         """Hand on whole records."""
-        if lines:
-            self._writer.add(self._spool, b"".join(lines), len(lines))
+        if records:
+            self._writer.add(self._spool, b"".join(parts), records)
 
     def add_large(self, form: Form, body: bytes, answer: bytes, event: bytes, end: bytes) -> None:
         """Hand on a record that is put together a little at a time, beside the requests to come."""
@@ -223,5 +226,5 @@ class ShadowRecorder(Recorder):
                 lines.append(form.record(original.body, prediction, event, end))
             else:
                 self.add_large(form, original.body, prediction, event, end)
-        self.add(lines)
+        self.add(lines, len(lines))
         self._own.record([item for item in waiting if not isinstance(item[0], ShadowRequest)])
