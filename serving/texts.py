@@ -177,7 +177,8 @@ class Frames:
         if not 0 < start < end or size > _LONGEST_FRAME or len(self._known) >= _MOST_FRAMES:
             return
         if self._failures < _MOST_FAILURES:
-            known = self._rows(body[:start] + self._probe + body[end:]) == [self._row]
+            rows = self._rows(body[:start] + self._probe + body[end:])
+            known = rows is not None and [*rows] == [self._row]
             if known:
                 self._known[body[:start]] = body[end:]
             self._failures += not known

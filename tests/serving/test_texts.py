@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import tensors
 from serving.texts import Frames, Lines, Numbers
 
 if TYPE_CHECKING:
@@ -151,6 +152,14 @@ def test_gaps_are_missing_values_in_csv_only() -> None:
 def test_a_frame_is_known_once_it_was_seen(body: bytes) -> None:
     frames = Frames(2, rows_of)
     assert read(frames, [body], 2) == [None]
+    frames.learn(body)
+    assert read(frames, [body, body], 2) == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("data", [b"[1,2]", b"[[1,2]]"])
+def test_a_tensor_is_a_frame(data: bytes) -> None:
+    body = b'{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","data":%b}]}' % data
+    frames = Frames(2, lambda body: tensors.quick_rows(orjson.loads(body), 2, 10))
     frames.learn(body)
     assert read(frames, [body, body], 2) == [[1, 2], [1, 2]]
 
