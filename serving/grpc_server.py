@@ -62,6 +62,7 @@ class GrpcServer:
         self._loop = asyncio.get_running_loop()
         self._last_call = time.perf_counter()
         self._calls = 0
+        self._leaving = False  # the drain is over
 
     async def start(self, shared_port: int | None = None) -> int:
         """Listen; return the port; raises `OSError`. `shared_port` is that of several workers."""
@@ -97,6 +98,7 @@ class GrpcServer:
             if not self._calls and now - self._last_call >= self._settings.settle_seconds:
                 break
             await asyncio.sleep(_DRAIN_TICK_SECONDS)
+        self._leaving = True
         log.info("gRPC drained", calls=self._calls)
         await self._grpc.stop(_LAST_SECONDS)
 
@@ -243,7 +245,7 @@ class GrpcServer:
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed protobuf")
         known, told = service in {"", _SERVICE}, b""
-        while True:
+        while not self._leaving:
             now = (
                 self._health()
                 if known

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,18 @@ def test_watch_tells_the_state(caller: GrpcClient) -> None:
         call = watch(messages.HealthCheckRequest(service=service).SerializeToString(), timeout=20)
         assert messages.HealthCheckResponse.FromString(next(call)).status == status
         call.cancel()
+
+
+def test_watch_tells_of_the_drain_and_ends_with_it(serve: Callable[..., Served], plain: Made) -> None:
+    served, port = started(serve, plain)
+    with GrpcClient(port) as client:
+        watch: Any = client.channel.unary_stream(f"/{HEALTH}/Watch")(b"", timeout=20)
+        told = [next(watch)]
+        served.process.send_signal(signal.SIGTERM)
+        told += list(watch)
+        assert [messages.HealthCheckResponse.FromString(answer).status for answer in told] in ([1], [1, 2])
+        assert watch.code() == grpc.StatusCode.OK
+    assert served.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("count", [1, 7, 300])
