@@ -177,6 +177,7 @@ def test_health_and_metadata(client: Client) -> None:
     assert client.ask("GET", INFER).status == 405
     for path in ("/v2/models/other", "/v2/models/flights/versions/v2/ready", "/v2/other"):
         assert client.ask("GET", path).status == 404
+    assert post(client, {"inputs": [tensor([[1.0, 2.0, 3.0]])]}).status == 200
     assert 'protocol="v2"' in client.ask("GET", "/metrics").body.decode()
 
 
