@@ -123,40 +123,13 @@ class AccountRecords(PlatformComponent):
 
     def _keep(self, name: str, bucket: aws.s3.Bucket) -> None:
         """Encrypted with the environment's key, in versions, and for a little over a year."""
-        versioning = aws.s3.BucketVersioning(
-            f"{name}-versions",
-            bucket=bucket.id,
-            versioning_configuration={"status": "Enabled"},
-            opts=self.child(),
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-encryption",
-            bucket=bucket.id,
-            rules=[
-                {
-                    "apply_server_side_encryption_by_default": {
-                        "sse_algorithm": "aws:kms",
-                        "kms_master_key_id": self._args.key_arn,
-                    },
-                    "bucket_key_enabled": True,
-                }
-            ],
-            opts=self.child(),
-        )
-        aws.s3.BucketLifecycleConfiguration(
-            f"{name}-lifecycle",
-            bucket=bucket.id,
-            rules=[
-                *lifecycle_rules(30),
-                {
-                    "id": "old-records",
-                    "status": "Enabled",
-                    "filter": {"prefix": ""},
-                    "expiration": {"days": _KEEP_DAYS},
-                },
-            ],
-            opts=self.child(depends_on=[versioning]),
-        )
+        expire = {
+            "id": "old-records",
+            "status": "Enabled",
+            "filter": {"prefix": ""},
+            "expiration": {"days": _KEEP_DAYS},
+        }
+        buckets.kept(self, name, bucket, [*lifecycle_rules(30), expire], self._args.key_arn)
 
 
 def trail_statements(

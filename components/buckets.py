@@ -34,6 +34,36 @@ def private(
     return bucket, block
 
 
+def kept(
+    parent: PlatformComponent,
+    name: str,
+    bucket: aws.s3.Bucket,
+    rules: list[Any],
+    key_arn: pulumi.Input[str] | None,
+) -> None:
+    """Children of `parent`: a bucket's versions, how long they stay, and the key; without one, S3's own."""
+    versioning = aws.s3.BucketVersioning(
+        f"{name}-versions",
+        bucket=bucket.id,
+        versioning_configuration={"status": "Enabled"},
+        opts=parent.child(),
+    )
+    own: Any = {"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}
+    keyed: Any = {
+        "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": key_arn},
+        "bucket_key_enabled": True,
+    }
+    aws.s3.BucketServerSideEncryptionConfiguration(
+        f"{name}-encryption",
+        bucket=bucket.id,
+        rules=[own if key_arn is None else keyed],
+        opts=parent.child(),
+    )
+    aws.s3.BucketLifecycleConfiguration(
+        f"{name}-lifecycle", bucket=bucket.id, rules=rules, opts=parent.child(depends_on=[versioning])
+    )
+
+
 def lifecycle_rules(noncurrent_days: int) -> list[Any]:
     """Old versions and abandoned uploads expire; current objects never do."""
     return [

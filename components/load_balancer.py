@@ -130,24 +130,7 @@ class LoadBalancer(PlatformComponent):
         """Who asked for what. Load balancers write only to buckets with S3's own encryption."""
         args, name = self._args, f"{self._name}-access-logs"
         bucket, block = buckets.private(self, name, force_destroy=args.force_destroy, protect=args.protect)
-        versioning = aws.s3.BucketVersioning(
-            f"{name}-versions",
-            bucket=bucket.id,
-            versioning_configuration={"status": "Enabled"},
-            opts=self.child(),
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-encryption",
-            bucket=bucket.id,
-            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
-            opts=self.child(),
-        )
-        aws.s3.BucketLifecycleConfiguration(
-            f"{name}-lifecycle",
-            bucket=bucket.id,
-            rules=log_lifecycle(args.log_days),
-            opts=self.child(depends_on=[versioning]),
-        )
+        buckets.kept(self, name, bucket, log_lifecycle(args.log_days), None)
         policy = aws.s3.BucketPolicy(
             f"{name}-writers",
             bucket=bucket.id,

@@ -77,35 +77,10 @@ class Storage(PlatformComponent):
         bucket, block = buckets.private(
             self, name, force_destroy=self._args.force_destroy, protect=self._args.protect
         )
-        versioning = aws.s3.BucketVersioning(
-            f"{name}-versions",
-            bucket=bucket.id,
-            versioning_configuration={"status": "Enabled"},
-            opts=self.child(),
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-encryption",
-            bucket=bucket.id,
-            rules=[
-                {
-                    "apply_server_side_encryption_by_default": {
-                        "sse_algorithm": "aws:kms",
-                        "kms_master_key_id": key.arn,
-                    },
-                    "bucket_key_enabled": True,
-                }
-            ],
-            opts=self.child(),
-        )
         aws.s3.BucketPolicy(
             f"{name}-tls", bucket=bucket.id, policy=tls_only(bucket.arn), opts=self.child(depends_on=[block])
         )
-        aws.s3.BucketLifecycleConfiguration(
-            f"{name}-lifecycle",
-            bucket=bucket.id,
-            rules=lifecycle_rules(self._args.noncurrent_days),
-            opts=self.child(depends_on=[versioning]),
-        )
+        buckets.kept(self, name, bucket, lifecycle_rules(self._args.noncurrent_days), key.arn)
         return bucket
 
 

@@ -109,30 +109,8 @@ class Exchange:
             connection.send()
 
     def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:
-        """Answer a prediction request, with the shortest way for the usual case.
-
-        `heads` are those that `Heads.usual` keeps for the content type and this identity.
-        """
-        connection = self.connection
-        pending, transport, server = connection.pending, connection.transport, connection.server
-        if len(pending) != 1 or transport is None or not self.keep_alive or server.draining:
-            self.respond(200, content_type, body)
-            return
-        length = len(body)
-        head = heads.get(length)
-        if head is None:
-            head = heads[length] = server.heads.head(
-                200, content_type, length, close=False, extra=self.identity
-            )
-        pending.clear()
-        connection.since = server.clock
-        # As `Server.count` does: here a call counts.
-        server.in_flight -= 1
-        server.metrics.requests[self.head.route, 200] += 1
-        if self.context is not None:
-            head = self.context.stamp(head)
-        self.answer = answer = head + body
-        transport.write(answer)
+        """Answer a prediction request; see `deliver_all`."""
+        deliver_all((self,), heads, content_type, (body,))
 
     def answered(self, *, text: bool) -> bytes:
         """Return the body of the answer that was given; one of text has no such line ends, and is short."""
@@ -162,15 +140,14 @@ class KeptExchange(Exchange):
             extra += b"Connection: keep-alive\r\n"
         super().respond(status, content_type, body, extra)
 
-    def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:  # noqa: ARG002
-        """Answer a prediction request; the heads that are kept do not say what this answer must."""
-        self.respond(200, content_type, body)
-
 
 def deliver_all(
     exchanges: Sequence[Exchange], heads: dict[int, bytes], content_type: bytes, bodies: Sequence[bytes]
 ) -> None:
-    """Do what `Exchange.deliver` does, for many requests with the same identity."""
+    """Answer prediction requests of one server and the same identity, the shortest way for the usual case.
+
+    `heads` are those that `Heads.usual` keeps for the content type and this identity.
+    """
     server = exchanges[0].connection.server
     clock, draining = server.clock, server.draining
     routes: list[str] = []
