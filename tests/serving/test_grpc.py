@@ -67,7 +67,6 @@ def rpc(plain: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
     assert not [event for event in served.events() if event["level"] == "error"]
     # Whatever the tests have sent, fuzz included.
     statuses = set(re.findall(r'route="grpc_infer",status="(\d+)"', text))
-    assert "200" in statuses
     assert statuses <= {"200", "400", "404", "413", "499"}
     assert memory < MOST_MEMORY
 
