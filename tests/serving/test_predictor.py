@@ -29,7 +29,7 @@ def train(path: Path, rows: int = 200, rounds: int = 8, seed: int = 0, **chosen:
     if objective.startswith("multi"):
         labels = np.digitize(score, np.quantile(score, np.linspace(0, 1, chosen["num_class"] + 1)[1:-1]))
     elif objective.startswith("binary") or objective == "reg:logistic":
-        labels = score > 0
+        labels = score > np.median(score)  # with one class only, lignum refuses the base score
     else:
         labels = np.abs(score) + 0.1
     types = ["c" if categorical and index < 2 else "float" for index in range(WIDTH)]
