@@ -99,13 +99,12 @@ class Batcher:
         self.observers: Sequence[Observer] = ()
         self.shadow: Shadow | None = None
         self._metrics = metrics
-        self._loop = asyncio.get_running_loop()
         self._waiting: list[Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
         self._queues: dict[tuple[RowReply, type[Layout]], Queue] = {}
         self._groups: list[_Group] = []
-        self._begin = partial(self._loop.call_soon, self.flush)
+        self._begin = partial(asyncio.get_running_loop().call_soon, self.flush)
         self._numbers = Numbers(model.width)
         packer = struct.Struct(f"={model.width}f")
         self._pack, self._size = packer.pack_into, packer.size
@@ -130,7 +129,7 @@ class Batcher:
             return False
         # As `_wait` does: here a call counts.
         if not self._waiting:
-            self._loop.call_soon(self.flush)
+            self._begin()
         self._count = stop = start + count
         self._waiting.append((request, reply, start, stop))
         if self.shadow is not None:
@@ -300,7 +299,7 @@ class Batcher:
         start = self._count
         self._count += rows
         if not self._waiting:
-            self._loop.call_soon(self.flush)
+            self._begin()
         self._waiting.append((request, reply, start, self._count))
         if self._count >= FULL:
             self.flush()
