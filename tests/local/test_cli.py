@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,50 +22,20 @@ from local.errors import ChildError
 from local.session import LocalSession
 from local.signals import Signals
 from local.workspace import RUN_DIR_VARIABLE, Workspace, processes_of
+from tests.local.background import ROOT, Background
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parent.parent.parent
 SMALL = Path(__file__).parent / "programs" / "small"
 READY = "The end: Ctrl-C"
 
 
-class Command:
-    """`python -m local …` in the background, its output as it comes."""
+class Command(Background):
+    """A command that finds no AWS account; `mode` is what the small program does."""
 
     def __init__(self, *arguments: str, mode: str = "") -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "local", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "SMALL_MODE": mode, "AWS_PROFILE": "nobody", "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.text = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.text += line
-
-    def wait_for(self, words: str, timeout_s: float = 60) -> None:
-        deadline = time.monotonic() + timeout_s
-        while words not in self.text:
-            assert self.process.poll() is None, self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.02)
-
-    def end(self, timeout_s: float = 40) -> int:
-        code = self.process.wait(timeout=timeout_s)
-        self._reader.join(timeout=5)
-        assert self.process.stdout
-        self.process.stdout.close()
-        return code
+        super().__init__(*arguments, SMALL_MODE=mode, AWS_PROFILE="nobody", PYTHONUNBUFFERED="1")
 
 
 def local(*arguments: str) -> subprocess.CompletedProcess[str]:

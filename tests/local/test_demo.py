@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.local.background import ROOT, Background
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(300)]
 
 
@@ -28,41 +28,15 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Demo:
-    """`python -m local demo` in the background, its output as it comes."""
+class Demo(Background):
+    """`python -m local demo` of a project."""
+
+    patience_s = 200.0
+    end_s = 240.0
 
     def __init__(self, project: Path) -> None:
         self.project = project
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "local", "demo", "--port", "0", "--project", str(project)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.text = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.text += line
-
-    def wait_for(self, words: str, timeout_s: float = 200) -> None:
-        deadline = time.monotonic() + timeout_s
-        while words not in self.text:
-            assert self.process.poll() is None, self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.05)
-
-    def end(self, timeout_s: float = 240) -> int:
-        code = self.process.wait(timeout_s)
-        self._reader.join(10)
-        assert self.process.stdout
-        self.process.stdout.close()
-        return code
+        super().__init__("demo", "--port", "0", "--project", str(project))
 
     def left_behind(self) -> list[Any]:
         processes = [

@@ -1,37 +1,19 @@
 """Wrong settings of network, cluster, node pools and load balancer: each refused by name."""
 
-import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from components.environment import SettingsError, parse
+from tests.unit.setting_files import ROOT, changed
 
-ROOT = Path(__file__).resolve().parents[2]
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
 FIREWALL = "arn:aws:wafv2:us-east-1:123456789012:regional/webacl/a/0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
 ADMIN = "arn:aws:iam::123456789012:role/admin"
 PEER = {"peerVpcId": "vpc-0a1b2c3d4e5f60718", "peerCidr": "10.99.0.0/16"}
 A10 = {"instanceTypes": ["g5.xlarge"]}
 H100 = {"instanceTypes": ["p5.48xlarge"]}
-
-
-def values(stack: str) -> dict[str, Any]:
-    content = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))["config"]
-    return {k.removeprefix("trainserve:"): v for k, v in content.items() if k.startswith("trainserve:")}
-
-
-def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
-    document = copy.deepcopy(values(stack))
-    for path, value in changes.items():
-        *parts, last = path.split(".")
-        node = document
-        for part in parts:
-            node = node.setdefault(part, {})
-        node[last] = value
-    return document
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
