@@ -122,6 +122,7 @@ async def _serve(
     await stop.wait()
     server.begin_drain()
     await asyncio.gather(server.drain(), *([] if rpc is None else [rpc.drain()]))
+    models.tell_observers()
     if capture is not None:
         await capture.close()
     await loading

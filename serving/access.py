@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import orjson
 
-from serving import context, log
-from serving.observe import ShadowRequest
+from serving import columns, context, log
 from serving.routes import PREDICTIONS, PROBES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from serving.batch import Batch, Waiting
     from serving.models import Entry
-    from serving.observe import Observed, Observer
+    from serving.observe import Answers, Observed, Observer
 
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
@@ -24,26 +21,27 @@ _SERVER_ERROR: Final = 500
 # repeats its mistake a thousand times a second is told of at once, and does not fill the log.
 _MOST_A_SECOND: Final = 10
 _LONGEST_PATH: Final = 200
+_MOST_ENDS: Final = 4096
+_BEGIN: Final = b'{"time":"%b","level":"info","event":"request","request_id":"%b'
 
 
 class RequestLog:
-    """Writes the lines; `every`: of all requests, not only of refused ones. `shadow` predicts for others too.
+    """Writes the lines; `every`: of all requests, not only of refused ones.
 
     Probes and scrapes are never logged: that the server is not ready it logs itself, once.
     """
 
-    def __init__(self, writer: log.Writer, *, every: bool, shadow: str = "") -> None:
+    def __init__(self, writer: log.Writer, *, every: bool) -> None:
         self.suppressed = 0
         self._writer = writer
         self._every = every
-        self._shadow = shadow
         self._second = 0
         self._told: dict[int, int] = {}
         self._untold = 0
 
     def watch(self, entry: Entry) -> Observer:
         """Return what logs a model's predictions."""
-        return _ModelLog(entry, self._writer, shadows=entry.name == self._shadow)
+        return _ModelLog(entry, self._writer)
 
     def answered(self, exchange: Observed, status: int) -> None:
         """Log an answer that came from no batch."""
@@ -60,7 +58,7 @@ class RequestLog:
         line = _line(exchange, status, now)
         if self._untold:
             line["suppressed"], self._untold = self._untold, 0
-        self._writer.write(orjson.dumps(line).decode() + "\n")
+        self._writer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def _may_tell(self, second: int, kind: int) -> bool:
         if second != self._second:
@@ -70,41 +68,66 @@ class RequestLog:
         return told <= _MOST_A_SECOND
 
 
+class _Ends(dict[tuple[int, int], bytes]):
+    """The ends of lines by the bytes of request and answer; of either there are few different ones."""
+
+    def __missing__(self, sizes: tuple[int, int]) -> bytes:
+        if len(self) >= _MOST_ENDS:
+            self.clear()
+        end = self[sizes] = b',"request_bytes":%d,"answer_bytes":%d}\n' % sizes
+        return end
+
+
 class _ModelLog:
     """Logs what one model predicted, a batch at a time."""
 
-    def __init__(self, entry: Entry, writer: log.Writer, *, shadows: bool) -> None:
-        self._shadows = shadows
-        loaded = entry.model
-        names = {"model": entry.name, "version": loaded.version}
-        self._model = '","status":200,' + orjson.dumps(names).decode()[1:-1] + ',"rows":'
-        self._prefix, self._numbers = context.new_ids()
+    def __init__(self, entry: Entry, writer: log.Writer) -> None:
+        names = {"model": entry.name, "version": entry.model.version}
+        model = orjson.dumps(names)[1:-1].replace(b"%", b"%%")
+        self._form = b'","route":"%%b","status":200,%b,"rows":%%d,"seconds":' % model
+        self._ends = _Ends()
         self._writer = writer
 
-    def observe(self, waiting: Sequence[Waiting], batch: Batch, begun: float, done: float) -> None:  # noqa: ARG002
-        """Write a line for each."""
-        if self._shadows:
-            waiting = [item for item in waiting if not isinstance(item[0], ShadowRequest)]
-        stamp = log.timestamp(time.time())
-        ours = f'{{"time":"{stamp}","level":"info","event":"request","request_id":"'
-        prefix, model = self._prefix, self._model
-        asked = cast("Sequence[tuple[Observed, object, int, int]]", waiting)
-        # One expression for a line: this is done for every request.
-        lines = [
-            f'{ours}{prefix + str(number) if request.context is None else _named(request.context)}","route":"'
-            f'{request.head.route}{model}{stop - first},"seconds":{done - request.started:.6f}'
-            f',"request_bytes":{len(request.body)},"answer_bytes":{len(request.answer or b"")}}}\n'
-            for (request, _, first, stop), number in zip(asked, self._numbers, strict=False)
-        ]
-        if lines:
-            self._writer.write("".join(lines), len(lines))
+    def observe(self, answers: Answers) -> None:
+        """Write a line for each, a column at a time: line by line it takes three times as long."""
+        if answers.shadow:
+            return
+        requests, count = answers.requests, len(answers.requests)
+        prefix, ids = context.new_ids(count)
+        if not answers.plain:
+            ids = [
+                prefix + number if own is None else _named(own)
+                for own, number in zip(answers.contexts, ids, strict=True)
+            ]
+            prefix = b""
+        epoch = time.time() - time.perf_counter()
+        begins: list[bytes] = []
+        for number, turn in answers.turns():
+            begins += [_BEGIN % (log.timestamp(epoch + turn.done), prefix)] * number
+        lengths = zip(map(len, answers.asked), [len(item.answer or b"") for item in requests], strict=True)
+        lines = columns.joined(
+            count,
+            begins,
+            ids,
+            self._middle(answers),
+            columns.numbers(np.array(answers.seconds).round(6)),
+            list(map(self._ends.__getitem__, lengths)),
+        )
+        self._writer.write(lines, count)
+
+    def _middle(self, answers: Answers) -> bytes | list[bytes]:
+        """Return what stands between the id and the time, if need be of each."""
+        names, form = {head.route: head.route.encode() for head in answers.heads}, self._form
+        if len(names) == 1 and answers.sizes.count(1) == len(answers.sizes):
+            return form % (*names.values(), 1)
+        items = zip(answers.requests, answers.sizes, strict=True)
+        return [form % (names[request.head.route], size) for request, size in items]
 
 
-def _named(own: context.Context) -> str:
+def _named(own: context.Context) -> bytes:
     """Return a request's id, and after it its trace's."""
     own.request_id = own.request_id or context.new_id()
-    name = own.request_id.decode()
-    return f'{name}","trace_id":"{own.trace_id}' if own.trace_id else name
+    return b'%b","trace_id":"%b' % (own.request_id, own.trace_id.encode()) if own.trace_id else own.request_id
 
 
 def _line(exchange: Observed, status: int, now: float) -> dict[str, Any]:
@@ -112,7 +135,7 @@ def _line(exchange: Observed, status: int, now: float) -> dict[str, Any]:
     own = exchange.context or context.Context({})
     path = exchange.head.target.partition(b"?")[0][:_LONGEST_PATH]
     line: dict[str, Any] = {
-        "time": log.timestamp(now),
+        "time": log.timestamp(now).decode(),
         "level": "warning" if status >= _SERVER_ERROR else "info",
         "event": "request",
         "request_id": (own.request_id or context.new_id()).decode(),

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from bundle.preprocess import PreprocessError
 from serving import formats, log
 from serving.errors import RequestError
+from serving.observe import Turn
 from serving.texts import Layout, Numbers, Otherwise, Queue
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from serving.context import Context
     from serving.metrics import Histogram, ModelMetrics
     from serving.model import Model
-    from serving.observe import Observer, Shadow
+    from serving.observe import Audience, Shadow
 
 # A turn may bring more rows than this: then the call is made before the turn ends.
 FULL: Final = 1024
@@ -61,8 +62,11 @@ class Reply(Protocol):
 class RowReply(Reply, Protocol):
     """A reply that also answers many requests of one row each."""
 
-    def send_rows(self, requests: Sequence[Any], batch: Batch, start: int) -> None:
-        """Answer the requests, whose rows follow one another in the batch from `start` on."""
+    def send_rows(self, requests: Sequence[Any], batch: Batch, start: int) -> Sequence[bytes]:
+        """Answer the requests, whose rows follow one another in the batch from `start` on.
+
+        Returns the bodies of the answers.
+        """
         ...
 
 
@@ -96,7 +100,7 @@ class Batcher:
 
     def __init__(self, model: Model, metrics: ModelMetrics) -> None:
         self.model = model
-        self.observers: Sequence[Observer] = ()
+        self.audience: Audience | None = None
         self.shadow: Shadow | None = None
         self._metrics = metrics
         self._waiting: list[Waiting] = []
@@ -226,30 +230,35 @@ class Batcher:
     def _answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
         for request, reply, start, stop in waiting:
             reply.send(request, batch, start, stop)
-        done = time.perf_counter()
-        self._metrics.queue_seconds.observe_all([begun - item[0].started for item in waiting])
-        seconds = [done - item[0].started for item in waiting]
-        if len({item[1] for item in waiting}) == 1:
-            waiting[0][1].seconds.observe_all(seconds)
-        else:
-            for item, value in zip(waiting, seconds, strict=True):
-                item[1].seconds.observe(value)
-        for observer in self.observers:
-            observer.observe(waiting, batch, begun, done)
+        turn = Turn(begun, time.perf_counter(), len(batch.predictions))
+        for items in _alike(waiting):
+            requests = [item[0] for item in items]
+            self._tell(requests, items[0][1], [item[3] - item[2] for item in items], turn)
 
     def _answer_group(
         self, reply: RowReply, requests: Sequence[Any], start: int, batch: Batch, begun: float
     ) -> None:
         """Do what `_answer` does, for many requests of one row each."""
-        reply.send_rows(requests, batch, start)
-        done = time.perf_counter()
-        self._metrics.queue_seconds.observe_all([begun - request.started for request in requests])
-        reply.seconds.observe_all([done - request.started for request in requests])
-        if self.observers:
-            stop = start + len(requests)
-            waiting = list(zip(requests, repeat(reply), range(start, stop), range(start + 1, stop + 1)))
-            for observer in self.observers:
-                observer.observe(waiting, batch, begun, done)
+        bodies = reply.send_rows(requests, batch, start)
+        turn = Turn(begun, time.perf_counter(), len(batch.predictions))
+        self._tell(requests, reply, [1] * len(requests), turn, bodies)
+
+    def _tell(
+        self,
+        requests: Sequence[Any],
+        reply: Reply,
+        sizes: Sequence[int],
+        turn: Turn,
+        bodies: Sequence[bytes] | None = None,
+    ) -> None:
+        """Count requests that were answered alike, and tell who observes them."""
+        started = [request.started for request in requests]
+        begun, done = turn.begun, turn.done
+        self._metrics.queue_seconds.observe_all([begun - moment for moment in started])
+        seconds = [done - moment for moment in started]
+        reply.seconds.observe_all(seconds)
+        if self.audience is not None:
+            self.audience.take(requests, sizes, seconds, turn, content_type=reply.content_type, bodies=bodies)
 
     def _count_rows(self, rows: int) -> None:
         self._metrics.rows += rows
@@ -303,6 +312,16 @@ class Batcher:
         self._waiting.append((request, reply, start, self._count))
         if self._count >= FULL:
             self.flush()
+
+
+def _alike(waiting: Sequence[Waiting]) -> Iterable[Sequence[Waiting]]:
+    """Give those together that are counted and observed alike."""
+    if len({item[1] for item in waiting}) == 1:
+        return (waiting,)
+    groups: dict[tuple[Histogram, bytes], list[Waiting]] = {}
+    for item in waiting:
+        groups.setdefault((item[1].seconds, item[1].content_type), []).append(item)
+    return groups.values()
 
 
 def with_nan(row: formats.Row) -> formats.Row:

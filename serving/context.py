@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from serving.ids import Ids
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
 REQUEST_ID: Final = b"x-request-id"
 TRACEPARENT: Final = b"traceparent"
@@ -28,19 +29,18 @@ _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
 
 
-class _Ids:
-    """Where the ids of requests come from that brought none: a beginning of this process, and a number."""
+class _Source:
+    """Where the ids of requests come from that brought none."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        self.prefix = secrets.token_hex(5) + "-"
-        self.numbers = count(1)
+        self.ids = Ids(secrets.token_hex(5).encode() + b"-")
 
 
-_ids: Final = _Ids()
-os.register_at_fork(after_in_child=_ids.renew)
+_source: Final = _Source()
+os.register_at_fork(after_in_child=_source.renew)
 
 
 class Parent(NamedTuple):
@@ -82,12 +82,12 @@ class Context:
 
 def new_id() -> bytes:
     """Return an id for a request that brought none."""
-    return b"%b%d" % (_ids.prefix.encode(), next(_ids.numbers))
+    return _source.ids.one()
 
 
-def new_ids() -> tuple[str, Iterator[int]]:
-    """Return what all ids made here begin with, and the numbers that they go on with: for many at once."""
-    return _ids.prefix, _ids.numbers
+def new_ids(count: int) -> tuple[bytes, Sequence[bytes]]:
+    """Return ids for so many such requests: what they begin with, and how each of them ends."""
+    return _source.ids.many(count)
 
 
 def read_parent(value: bytes) -> Parent | None:

@@ -85,14 +85,17 @@ class EndpointReply:
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
-        tokens = batch.tokens[start:stop]
-        text = formats.csv_answer(tokens) if self.content_type is CSV else formats.json_answer(tokens)
-        request.respond(200, self.content_type, text)
+        request.respond(200, self.content_type, self._body(batch.tokens[start:stop]))
 
-    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
-        for number, request in enumerate(requests, start):
-            self.send(request, batch, number, number + 1)
+        bodies = [self._body([token]) for token in batch.tokens[start : start + len(requests)]]
+        for request, body in zip(requests, bodies, strict=True):
+            request.respond(200, self.content_type, body)
+        return bodies
+
+    def _body(self, tokens: Sequence[bytes]) -> bytes:
+        return formats.csv_answer(tokens) if self.content_type is CSV else formats.json_answer(tokens)
 
 
 class Endpoints:

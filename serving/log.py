@@ -7,6 +7,7 @@ import os
 import select
 import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -45,9 +46,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def write(self, text: str, lines: int = 1) -> None:
+    def write(self, data: bytes, lines: int = 1) -> None:
         """Have whole lines written, soon."""
-        data = text.encode("utf-8", "replace")
         with self._lock:
             if self._size + len(data) > _MOST_BYTES:
                 self.dropped += lines
@@ -118,7 +118,7 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": timestamp(record.created),
+            "time": timestamp(record.created).decode(),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **self._always,
@@ -138,15 +138,20 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._writer.write(self.format(record) + "\n")
+            self._writer.write(self.format(record).encode("utf-8", "replace") + b"\n")
         except Exception:  # noqa: BLE001  as the handlers of the standard library do
             self.handleError(record)
 
 
-def timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> bytes:
     """Return a Unix time as RFC 3339 has it, to the millisecond."""
     whole, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03d}Z"
+    return b"%b.%03dZ" % (_second(whole), milliseconds)
+
+
+@lru_cache(maxsize=1)
+def _second(second: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
 
 
 def configure(level: str, **always: object) -> None:

@@ -13,7 +13,7 @@ from serving import log, model, responses
 from serving.batch import Batcher
 from serving.errors import RequestError
 from serving.metrics import Metrics, ModelMetrics
-from serving.observe import Shadow, ShadowReply
+from serving.observe import Audience, Shadow, ShadowReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,7 +119,10 @@ class Models:
         finally:
             self._loading.discard(name)
         entry = Entry(name or loaded.name, url or str(directory), loaded)
-        entry.batcher.observers = [watch(entry) for watch in self._watches]
+        if self._watches:
+            # A shadow's record has the id of the answer's, which must have been given by then.
+            at_once = bool(self._settings.shadow)
+            entry.batcher.audience = Audience([watch(entry) for watch in self._watches], at_once=at_once)
         self.entries[entry.name] = entry
         self._arrange()
         log.info(
@@ -155,6 +158,12 @@ class Models:
         self._arrange()
         log.info("model unloaded", name=name)
         return entry
+
+    def tell_observers(self) -> None:
+        """Have observers told of all that has been answered, before the server ends."""
+        for entry in self.entries.values():
+            if entry.batcher.audience is not None:
+                entry.batcher.audience.flush()
 
     def _arrange(self) -> None:
         """Bring up to date what depends on which models there are."""

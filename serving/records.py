@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import secrets
 from binascii import b2a_base64
-from itertools import count
 from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
+from serving.ids import Ids
 from serving.responses import CSV, JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 Encoding = Literal["CSV", "JSON", "BASE64"]
 
@@ -20,7 +20,7 @@ _BINARY_BEHIND_JSON: Final = b"inference-header-content-length"
 INFERENCE_ID: Final = b"x-amzn-sagemaker-inference-id"
 CUSTOM_ATTRIBUTES: Final = b"x-amzn-sagemaker-custom-attributes"
 
-_LOW: Final = [b"%03x" % number for number in range(4096)]
+_ESCAPED_NUL: Final = b"\\u0000"
 # A multiple of three: only then pieces of Base64 can be put together.
 _PIECE: Final = 48 * 1024
 
@@ -29,7 +29,7 @@ class Form:
     """What the records of requests with one head, answered by one model in one content type, share.
 
     A record is `before`, the input, `between`, the output, `after`, the event's id and its `End`, where input
-    and output are `quoted` in their encodings. `custom` is the attribute that the client gave.
+    and output are escaped in their encodings. `custom` is the attribute that the client gave.
     """
 
     __slots__ = ("after", "answers", "before", "between", "custom", "input", "output", "text")
@@ -46,17 +46,17 @@ class Form:
         self.between = b'%b,"endpointOutput":%b' % (_end(self.input), _begin("OUTPUT", answers))
         self.after = b'%b},"eventMetadata":{"eventId":"' % _end(self.output)
 
-    def record(self, body: bytes, answer: bytes, event: bytes, end: bytes) -> bytes:
-        """Return a record."""
-        data, prediction = quoted(body, self.input), quoted(answer, self.output)
-        return b"".join((self.before, data, self.between, prediction, self.after, event, end))
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """All that sets it apart from other forms of one model."""
+        return self.before, self.between, self.after, self.custom
 
     def pieces(self, body: bytes, answer: bytes, event: bytes, end: bytes) -> Iterator[bytes]:
-        """Give a record a little at a time."""
+        """Give a record, a little at a time."""
         yield self.before
-        yield from quoted_pieces(body, self.input)
+        yield from escaped_pieces(body, self.input)
         yield self.between
-        yield from quoted_pieces(answer, self.output)
+        yield from escaped_pieces(answer, self.output)
         yield self.after + event + end
 
 
@@ -78,13 +78,10 @@ class End:
         return b'%b%b%b%b},"eventVersion":"0"}\n' % (self._before, attributes, self._after, inference)
 
 
-def event_ids() -> Iterator[bytes]:
-    """Give UUIDs of version 8: random bits for this process, then a number, which costs next to nothing."""
+def event_ids() -> Ids:
+    """Return where UUIDs of version 8 come from: random bits for this process, then a number."""
     text, variant = secrets.token_hex(9), "89ab"[secrets.randbelow(4)]
-    process = f"{text[:8]}-{text[8:12]}-8{text[12:15]}-{variant}{text[15:18]}-".encode()
-    for high in count():
-        begin = b"%b%09x" % (process, high)
-        yield from [begin + low for low in _LOW]
+    return Ids(f"{text[:8]}-{text[8:12]}-8{text[12:15]}-{variant}{text[15:18]}-".encode(), digits=12)
 
 
 def input_encoding(headers: Mapping[bytes, bytes]) -> Encoding:
@@ -104,16 +101,20 @@ def output_encoding(content_type: bytes) -> Encoding:
     return "CSV" if media == CSV else "JSON" if media == JSON else "BASE64"
 
 
-def quoted(data: bytes, encoding: Encoding) -> bytes:
-    """Return a body as a JSON text."""
+def escaped_all(bodies: Sequence[bytes], encoding: Encoding) -> Sequence[bytes]:
+    """Return bodies as JSON texts, without their quotation marks; of many texts by one call."""
     if encoding == "BASE64":
-        return b'"%b"' % b2a_base64(data, newline=False)
-    return orjson.dumps(data.decode())
+        return [b2a_base64(body, newline=False) for body in bodies]
+    together = b"".join(bodies).decode()
+    if len(orjson.dumps(together)) == len(together) + 2:
+        return bodies  # they are ASCII, and nothing is to be escaped
+    parts = orjson.dumps(b"\0".join(bodies).decode())[1:-1].split(_ESCAPED_NUL)
+    # One of them may have a NUL, or what looks like one.
+    return parts if len(parts) == len(bodies) else [orjson.dumps(body.decode())[1:-1] for body in bodies]
 
 
-def quoted_pieces(data: bytes, encoding: Encoding) -> Iterator[bytes]:
-    """Give what `quoted` returns, a little at a time."""
-    yield b'"'
+def escaped_pieces(data: bytes, encoding: Encoding) -> Iterator[bytes]:
+    """Give a body as `escaped_all` returns it, a little at a time."""
     if encoding == "BASE64":
         for start in range(0, len(data), _PIECE):
             yield b2a_base64(data[start : start + _PIECE], newline=False)
@@ -121,15 +122,14 @@ def quoted_pieces(data: bytes, encoding: Encoding) -> Iterator[bytes]:
         text = data.decode()
         for start in range(0, len(text), _PIECE):
             yield orjson.dumps(text[start : start + _PIECE])[1:-1]
-    yield b'"'
 
 
 def _begin(mode: str, content_type: bytes) -> bytes:
-    return b'{"observedContentType":%b,"mode":"%b","data":' % (json_text(content_type), mode.encode())
+    return b'{"observedContentType":%b,"mode":"%b","data":"' % (json_text(content_type), mode.encode())
 
 
 def _end(encoding: Encoding) -> bytes:
-    return b',"encoding":"%b"}' % encoding.encode()
+    return b'","encoding":"%b"}' % encoding.encode()
 
 
 def json_text(header: bytes) -> bytes:

@@ -48,10 +48,11 @@ class CsvReply:
         self.seconds = seconds
         self._heads = heads
 
-    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
         bodies = [b"%b\n" % token for token in batch.tokens[start : start + len(requests)]]
         deliver_all(requests, self._heads, CSV, bodies)
+        return bodies
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""
@@ -70,11 +71,12 @@ class JsonReply:
         self.seconds = seconds
         self._heads = heads
 
-    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
         form = b'{"predictions":[[%b]]}' if batch.predictions.ndim > 1 else b'{"predictions":[%b]}'
         bodies = [form % token for token in batch.tokens[start : start + len(requests)]]
         deliver_all(requests, self._heads, JSON, bodies)
+        return bodies
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""

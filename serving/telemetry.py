@@ -76,7 +76,7 @@ class Telemetry:
     def _log_requests(self, settings: Settings, writer: log.Writer) -> None:
         if settings.log_requests == "off":
             return
-        lines = RequestLog(writer, every=settings.log_requests == "on", shadow=settings.shadow)
+        lines = RequestLog(writer, every=settings.log_requests == "on")
         self.listeners.append(lines.answered)
         if settings.log_requests == "on":
             self.watches.append(lines.watch)

@@ -10,20 +10,18 @@ import math
 from dataclasses import dataclass
 from random import getrandbits, random, randrange
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from serving.context import Context
-from serving.observe import ShadowRequest
 from serving.routes import PREDICTIONS, PROBES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from serving.batch import Batch, Waiting
     from serving.context import Parent
     from serving.models import Entry
-    from serving.observe import Observed, ObservedHead, Observer
+    from serving.observe import Answers, Observed, ObservedHead, Observer
     from serving.trace_export import TraceExport
 
 DEFAULT_SHARE: Final = 0.001
@@ -49,6 +47,13 @@ class Sampling:
         if self.parent_based:
             return parent.sampled
         return int(parent.trace_id[16:], 16) < round(self.share * _LIMIT)
+
+    def gap(self) -> float:
+        """Return how many requests that belong to no trace come before the next that is traced, at random."""
+        if self.share >= 1:
+            return 0
+        # As many as in a row of independent draws; 1 - random() is never 0.
+        return math.log(1 - random()) // math.log1p(-self.share) if self.share else math.inf  # noqa: S311
 
     def new_trace_id(self) -> str:
         """Return the id of a trace that is sampled: so that whoever samples by the id decides the same."""
@@ -205,20 +210,31 @@ class _ModelTraces:
         loaded = entry.model
         self._model = {"name": entry.name, "version": loaded.version, "digest": loaded.digest}
         self._traces = traces
+        self._gap = traces.sampling.gap()
 
-    def observe(self, waiting: Sequence[Waiting], batch: Batch, begun: float, done: float) -> None:
-        """Take those that are traced."""
-        share, wants = self._traces.sampling.share, self._traces.sampling.wants
-        for item in [
-            item
-            for item in waiting
-            if (random() < share if item[0].context is None else wants(item[0].context.parent))  # noqa: S311
-        ]:
-            if not isinstance(item[0], ShadowRequest):
-                self._traces.take(
-                    cast("Observed", item[0]),
-                    _OK,
-                    times=(begun, done),
-                    model=self._model,
-                    rows=(item[3] - item[2], len(batch.predictions)),
-                )
+    def observe(self, answers: Answers) -> None:
+        """Take those that are traced: of most batches, none."""
+        if answers.shadow:
+            return
+        for number in self._chosen(answers):
+            begun, done, rows = answers.turn(number)
+            self._traces.take(
+                answers.requests[number],
+                _OK,
+                times=(begun, done),
+                model=self._model,
+                rows=(answers.sizes[number], rows),
+            )
+
+    def _chosen(self, answers: Answers) -> list[int]:
+        sampling = self._traces.sampling
+        if not answers.plain:
+            parents = [None if own is None else own.parent for own in answers.contexts]
+            return [number for number, parent in enumerate(parents) if sampling.wants(parent)]
+        count = len(answers.contexts)
+        chosen: list[int] = []
+        while self._gap < count:
+            chosen.append(int(self._gap))
+            self._gap += 1 + sampling.gap()
+        self._gap -= count
+        return chosen

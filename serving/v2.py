@@ -50,12 +50,13 @@ class JsonReply:
         self._heads = heads
         self._before = before + b'"outputs":[{"name":"%b","datatype":"FP32","shape":[' % OUTPUT.encode()
 
-    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> None:
+    def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
         shape = b",".join([b"1", *(b"%d" % size for size in batch.predictions.shape[1:])])
         before = self._before + shape + b'],"data":['
         bodies = [before + token + b"]}]}" for token in batch.tokens[start : start + len(requests)]]
         deliver_all(requests, self._heads, JSON, bodies)
+        return bodies
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
         """Answer."""

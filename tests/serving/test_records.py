@@ -5,7 +5,6 @@ import base64
 import json
 import time
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import records, stores
-from serving.records import Form
+from serving.records import Form, escaped_all
 from serving.writer import Writer
 from tests.serving.capture_support import captured
 
@@ -55,10 +54,11 @@ def test_a_record_says_what_was_sent(
     form = Form(headers, answer[0])
     event = b"01234567-89ab-8cde-8f01-23456789abcd"
     end = records.End(b"2026-01-31T00:00:00Z", ["model=m"]).having(b"", inference)
-    line = form.record(body, answer[1], event, end)
+    line = b"".join(form.pieces(body, answer[1], event, end))
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
-    assert b"".join(form.pieces(body, answer[1], event, end)) == line
+    [data], [prediction] = escaped_all([body], form.input), escaped_all([answer[1]], form.output)
+    assert b"".join((form.before, data, form.between, prediction, form.after, event, end)) == line
     record: dict[str, Any] = json.loads(line)
     assert list(record) == ["captureData", "eventMetadata", "eventVersion"]
     for side, observed, sent in (
@@ -74,9 +74,26 @@ def test_a_record_says_what_was_sent(
     assert (named or "").encode("latin-1") == inference
 
 
+# What the bodies of one call are told apart by, and what looks like it.
+_MISLEADING = st.sampled_from(["\0", "\\u0000", "\\", "\\\\u0000", '"', "u0000", "1.5,-2e3", ""])
+
+
+@settings(max_examples=300)
+@given(st.lists(st.lists(_MISLEADING, max_size=4).map("".join) | st.text(max_size=9), min_size=1, max_size=5))
+def test_bodies_are_escaped_together_as_each_would_be(texts: list[str]) -> None:
+    found = escaped_all([text.encode() for text in texts], "JSON")
+    assert [json.loads(b'"%b"' % one) for one in found] == texts
+
+
 def test_ids_are_never_the_same() -> None:
     first, second = records.event_ids(), records.event_ids()
-    assert len({*islice(first, 10_000), *islice(second, 10_000)}) == 20_000
+    taken = [first.one() for _ in range(5000)] + [second.one() for _ in range(5000)]
+    for count in (1, 4096, 3000, 1096, 4097, 1):
+        begin, ends = first.many(count)
+        assert len(ends) == count
+        taken += [begin + end for end in ends]
+    assert len({*taken}) == len(taken)
+    assert {len(one) for one in taken} == {36}
 
 
 @pytest.mark.parametrize("refused", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import subprocess
 import sys
 import time
@@ -241,6 +243,22 @@ def test_a_share_is_a_share() -> None:
     assert 2200 < sum(sampling.wants(None) for _ in range(10_000)) < 2800
     assert not any(tracing.Sampling(share=0.0).wants(None) for _ in range(100))
     assert all(tracing.Sampling(share=1.0).wants(None) for _ in range(100))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.01])
+def test_gaps_between_traces_are_those_of_independent_draws(share: float) -> None:
+    sampling = tracing.Sampling(share=share)
+    gaps = [sampling.gap() for _ in range(20_000)]
+    mean = (1 - share) / share
+    assert abs(statistics.fmean(gaps) / mean - 1) < 0.05
+    # None at all is as likely as that the next one is traced.
+    assert abs(gaps.count(0) / len(gaps) - share) < 0.02
+    assert all(gap == int(gap) >= 0 for gap in gaps)
+
+
+def test_the_gaps_of_all_and_of_none() -> None:
+    assert tracing.Sampling(share=1.0).gap() == 0
+    assert tracing.Sampling(share=0.0).gap() == math.inf
 
 
 def test_without_an_endpoint_nothing_of_it_is_imported() -> None:
