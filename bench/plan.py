@@ -44,7 +44,7 @@ class Plan:
         rounds = self.rounds * (len(self.formats) * spoken + 2 * self.floor_s + ours)
         per_peer = 2 * warm + self.one_s + self.many_s + 8
         paced = ours * (self.paced_rounds + 1) * (self.paced_s + min(2.0, self.paced_s) + 1)
-        others = 5 + ours * self.cold_runs + self.switch_rounds * 2 * (warm + self.one_s + 1)
+        others = 5 + ours * self.cold_runs + self.switch_rounds * 2 * (1 + each) + 2 * warm
         calls = warm + self.floor_s + len(self.sizes) * (warm + each) + self.one_s + self.many_s + 2
         others += self.grpc_rounds * calls
         install = 5 * peers if self.peer_rounds else 0
@@ -53,11 +53,11 @@ class Plan:
 
 FULL: Final = Plan(
     rounds=5, peer_rounds=3, warm_s=1, one_s=3, many_s=2, floor_s=2, paced_s=8.0, paced_rounds=3, cold_runs=5,
-    switch_rounds=5, grpc_rounds=5, limit_s=20 * 60.0,
+    switch_rounds=20, grpc_rounds=5, limit_s=20 * 60.0,
 )  # fmt: skip
 QUICK: Final = Plan(
     rounds=2, peer_rounds=0, warm_s=1, one_s=1, many_s=1, floor_s=1, paced_s=3.0, paced_rounds=1, cold_runs=2,
-    switch_rounds=2, grpc_rounds=2, limit_s=4 * 60.0,
+    switch_rounds=8, grpc_rounds=2, limit_s=4 * 60.0,
 )  # fmt: skip
 # For tests: everything is touched, nothing is measured well.
 TINY: Final = Plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from bench import candidates, collector, formats, targets
@@ -12,11 +13,16 @@ if TYPE_CHECKING:
 
     from bench.runner import Runner
 
+_SECONDS: Final = 1
 _WANTED: Final = ("capture_to", "log_requests")
 
 
 def measure(runner: Runner) -> None:
-    """Measure the pair in turn, and see that what was switched on did something; metrics are always on."""
+    """Measure the pair in turn, and see that what was switched on did something; metrics are always on.
+
+    Both run all the time, one idle, and take turns every second: on a machine that others use, a measurement
+    says little beside another that was made half a minute later.
+    """
     missing = [name for name in _WANTED if name not in runner.settings]
     if missing:
         runner.leave_out(targets.ON, f"the server has no setting {', '.join(missing)}")
@@ -41,16 +47,17 @@ def _rounds(runner: Runner, captured: Path, traces: Served) -> None:
         candidates.ours(targets.OFF, log_requests="off", **chosen),
         candidates.ours(targets.ON, environment, **chosen, **on),
     ]
-    logged = 0
-    for number in range(runner.plan.switch_rounds):
-        for candidate in both:
-            with runner.start(candidate, runner.cores.load) as served:
-                runner.warm(served, formats.CSV, 1)
-                seconds = runner.plan.one_s
-                runner.measure(candidate.name, served, formats.CSV, 1, number=number, seconds=seconds)
-                runner.book.rss_mib[candidate.name].append(served.memory_mib())
-            if candidate is both[1]:
-                logged += served.lines(b'"event":"request"')
+    with ExitStack() as stack:
+        pair = [(each.name, stack.enter_context(runner.start(each, runner.cores.load))) for each in both]
+        for _, served in pair:
+            runner.warm(served, formats.CSV, 1)
+        for number in range(runner.plan.switch_rounds):
+            # Who comes second meets what the first left behind: each comes first in turn.
+            for name, served in pair if number % 2 else reversed(pair):
+                runner.measure(name, served, formats.CSV, 1, number=number, seconds=_SECONDS)
+        for name, served in pair:
+            runner.book.rss_mib[name].append(served.memory_mib())
+    logged = pair[1][1].lines(b'"event":"request"')
     idle = {
         "captured": not any(path.stat().st_size for path in captured.rglob("*") if path.is_file()),
         "logged": not logged,
