@@ -20,7 +20,6 @@ _BINARY_BEHIND_JSON: Final = b"inference-header-content-length"
 INFERENCE_ID: Final = b"x-amzn-sagemaker-inference-id"
 CUSTOM_ATTRIBUTES: Final = b"x-amzn-sagemaker-custom-attributes"
 
-_ESCAPED_NUL: Final = b"\\u0000"
 # A multiple of three: only then pieces of Base64 can be put together.
 _PIECE: Final = 48 * 1024
 
@@ -102,15 +101,18 @@ def output_encoding(content_type: bytes) -> Encoding:
 
 
 def escaped_all(bodies: Sequence[bytes], encoding: Encoding) -> Sequence[bytes]:
-    """Return bodies as JSON texts, without their quotation marks; of many texts by one call."""
+    """Return bodies as JSON texts, without their quotation marks."""
     if encoding == "BASE64":
         return [b2a_base64(body, newline=False) for body in bodies]
-    together = b"".join(bodies).decode()
-    if len(orjson.dumps(together)) == len(together) + 2:
-        return bodies  # they are ASCII, and nothing is to be escaped
-    parts = orjson.dumps(b"\0".join(bodies).decode())[1:-1].split(_ESCAPED_NUL)
-    # One of them may have a NUL, or what looks like one.
-    return parts if len(parts) == len(bodies) else [orjson.dumps(body.decode())[1:-1] for body in bodies]
+    # Rows of CSV have nothing to escape: for many of them, one look is a quarter of the work.
+    if _is_plain(bodies[0]) and _is_plain(b"".join(bodies)):
+        return bodies
+    return [orjson.dumps(body.decode())[1:-1] for body in bodies]
+
+
+def _is_plain(body: bytes) -> bool:
+    """Return whether a text has nothing to escape."""
+    return len(orjson.dumps(body.decode())) == len(body) + 2
 
 
 def escaped_pieces(data: bytes, encoding: Encoding) -> Iterator[bytes]:
