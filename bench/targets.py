@@ -56,7 +56,10 @@ class Target:
 def document(book: Book) -> dict[str, Any]:
     """Return what `bench.json` has of targets and comparisons."""
     summaries = book.summaries()
-    ours = [item for item in summaries if item.kind == "ours" and item.rows == 1]
+    # Those two were measured beside one another, and not beside a floor.
+    ours = [
+        item for item in summaries if item.kind == "ours" and item.rows == 1 and item.name not in {ON, OFF}
+    ]
     floors = {item.format: item for item in summaries if item.name in {FLOOR, GRPC_FLOOR}}
     shares = [
         {
