@@ -59,17 +59,28 @@ class Context:
     `trace_id` is that of the caller's trace, or of the one that begins here; empty when there is none.
     """
 
-    __slots__ = ("headers", "parent", "request_id", "returned", "trace_id")
+    __slots__ = ("_request_id", "headers", "parent", "returned", "trace_id")
 
     def __init__(self, headers: dict[bytes, bytes]) -> None:
         self.headers = headers
         value = headers.get(TRACEPARENT)
         self.parent = None if value is None else read_parent(value)
         self.trace_id = "" if self.parent is None else self.parent.trace_id
-        self.request_id = _plain(headers.get(REQUEST_ID, b"")) or self.trace_id.encode()
-        self.returned = bool(self.request_id)
-        if not self.returned:
-            self.request_id = _amazon_root(headers.get(AMAZON_TRACE, b""))
+        named = _plain(headers.get(REQUEST_ID, b"")) or self.trace_id.encode()
+        self.returned = bool(named)
+        # What load balancers put on every request is read when somebody asks for it.
+        self._request_id = named or None
+
+    @property
+    def request_id(self) -> bytes:
+        """The id; empty if there is none yet."""
+        if self._request_id is None:
+            self._request_id = _amazon_root(self.headers.get(AMAZON_TRACE, b""))
+        return self._request_id
+
+    @request_id.setter
+    def request_id(self, value: bytes) -> None:
+        self._request_id = value
 
     def stamp(self, head: bytes, *, refused: bool = False) -> bytes:
         """Return an answer's head with the request's id, if it is to carry it; refusals always do."""
@@ -114,7 +125,7 @@ def of(headers: Iterable[tuple[bytes, bytes]]) -> Context:
 
 
 def _plain(value: bytes) -> bytes:
-    return b"" if len(value) > _LONGEST_ID or value.translate(None, PLAIN) else value
+    return b"" if not value or len(value) > _LONGEST_ID or value.translate(None, PLAIN) else value
 
 
 def _amazon_root(value: bytes) -> bytes:

@@ -80,7 +80,7 @@ def test_a_request_becomes_spans(serve: Callable[..., Served], plain: Made) -> N
             assert metric(client, "trainserve_spans_dropped_total") == 0
         assert served.terminate() == 0
     assert len(spans) == 6
-    inner, first, failed, lost, _, root = spans
+    first, inner, failed, lost, root, _ = sorted(spans, key=lambda span: span.start_time_unix_nano)
     assert (first.name, first.kind) == ("POST /invocations", first.SPAN_KIND_SERVER)
     assert (first.trace_id.hex(), first.parent_span_id.hex(), first.trace_state) == (TRACE, SPAN, "a=1,b=2")
     found = attributes(first)
