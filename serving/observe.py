@@ -209,7 +209,7 @@ class Audience:
         if answers is None:
             answers = self._answers[key] = Answers(content_type)
         answers.add(requests, sizes, seconds, turn, bodies)
-        self._rows += turn.rows
+        self._rows += sum(sizes)
         if self._rows >= self._most:
             self.flush()
         elif self._timer is None:
