@@ -128,6 +128,11 @@ class Answers:
         """Whether no request has anything for itself alone."""
         return not any(self.contexts)
 
+    def renew_contexts(self) -> None:
+        """Look at them again: some have been given to requests that had none."""
+        self.__dict__.pop("contexts", None)
+        self.__dict__.pop("plain", None)
+
     @cached_property
     def asked(self) -> list[bytes]:
         """The bodies of the requests."""

@@ -216,7 +216,8 @@ class _ModelTraces:
         """Take those that are traced: of most batches, none."""
         if answers.shadow:
             return
-        for number in self._chosen(answers):
+        chosen = self._chosen(answers)
+        for number in chosen:
             begun, done, rows = answers.turn(number)
             self._traces.take(
                 answers.requests[number],
@@ -225,6 +226,8 @@ class _ModelTraces:
                 model=self._model,
                 rows=(answers.sizes[number], rows),
             )
+        if chosen:
+            answers.renew_contexts()
 
     def _chosen(self, answers: Answers) -> list[int]:
         sampling = self._traces.sampling

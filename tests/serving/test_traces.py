@@ -245,6 +245,20 @@ def test_a_share_is_a_share() -> None:
     assert all(tracing.Sampling(share=1.0).wants(None) for _ in range(100))
 
 
+def test_the_log_names_the_traces_that_begin_here(serve: Callable[..., Served], plain: Made) -> None:
+    with Sink() as sink:
+        url = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_TRACES_SAMPLER": "always_on"}
+        served: Served = serve(plain.directory, environment=url, log_requests="on")
+        served.wait_for("ready")
+        with Client(served.port) as client:
+            for _ in range(5):
+                predict(client)
+        traces = {span.trace_id.hex() for span in sink.wait_for(10)}
+        assert served.terminate() == 0
+    assert len(traces) == 5
+    assert {line.get("trace_id") for line in served.events("request")} == traces
+
+
 @pytest.mark.parametrize("share", [0.5, 0.01])
 def test_gaps_between_traces_are_those_of_independent_draws(share: float) -> None:
     sampling = tracing.Sampling(share=share)
