@@ -18,6 +18,7 @@ EXAMPLES = int(os.environ.get("SETTINGS_EXAMPLES", FEW))
 PHASES = [*Phase] if EXAMPLES > FEW else [Phase.explicit, Phase.reuse, Phase.generate]
 
 
+@pytest.mark.timeout(120 if EXAMPLES <= FEW else 900)
 @settings(max_examples=EXAMPLES * 15, deadline=None)
 @given(any_stack())
 def test_what_is_drawn_is_accepted(stack: AnyStack) -> None:
