@@ -20,10 +20,11 @@ class InstallError(Exception):
 
 
 def uv() -> str | None:
-    """Find uv where the Makefile does."""
+    """Find uv where the Makefile does; it names its own by a path in the project, and is run from elsewhere."""
     named = os.environ.get("UV")
     local = ROOT / ".uv" / "bin" / "uv"
-    return shutil.which(named or "uv") or (str(local) if local.exists() else None)
+    found = shutil.which(named or "uv") or (str(local) if local.exists() else None)
+    return None if found is None else str(Path(found).absolute())
 
 
 def make(name: str, directory: Path) -> Path:

@@ -77,6 +77,16 @@ def test_every_peer_has_its_list_and_names_no_index() -> None:
         assert machine.pinned(directory.name, ["xgboost-cpu"]) == {"xgboost-cpu": "3.2.0"}
 
 
+def test_uv_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Makefile names its own by a path in the project, and peers are installed from elsewhere."""
+    tool = tmp_path / ".uv" / "uv"
+    tool.parent.mkdir()
+    tool.touch(0o700)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UV", ".uv/uv")
+    assert environments.uv() == str(tool)
+
+
 def test_too_few_predictions_are_wrong() -> None:
     assert largest_difference([0.5], [0.5, 0.5]) == float("inf")
     assert largest_difference([0.5], [0.25]) == 0.25
