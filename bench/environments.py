@@ -20,7 +20,7 @@ class InstallError(Exception):
 
 
 def uv() -> str | None:
-    """Find uv where the Makefile does; it names its own by a path in the project, and is run from elsewhere."""
+    """Find uv where the Makefile does, which names its own by a path in the project; it is run elsewhere."""
     named = os.environ.get("UV")
     local = ROOT / ".uv" / "bin" / "uv"
     found = shutil.which(named or "uv") or (str(local) if local.exists() else None)
