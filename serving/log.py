@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
+import stat
+import termios
 import threading
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,23 +23,27 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 # Under load lines are written together, some 200 times a second: to wake the thread for each costs more, and
 # what is written seldom is large, and no longer in the processor's caches.
 _PAUSE_SECONDS: Final = 0.005
-_PIECE: Final = 64 * 1024  # what a pipe holds
+_PIECE: Final = 64 * 1024  # what a pipe holds, if nobody asks for more
+_PIPE: Final = 256 * 1024
 _STANDARD_ERROR: Final = 2
 
 _logger = logging.getLogger("serving")
 
 
 class Writer:
-    """Writes lines to a file descriptor from a thread of its own.
+    """Writes lines to a file descriptor, at once or from a thread of its own.
 
-    Whoever writes never waits: when the other end is not read, lines are kept up to a bound and then
-    dropped and counted. `shared`: other processes write there too, and no line may be cut by theirs.
+    Whoever writes never waits: lines are written at once into a pipe that has been read empty, and so has
+    room, else by the thread; when the other end is not read, they are kept up to a bound and then dropped
+    and counted. `shared`: other processes write there too, and no line may be cut by theirs.
     """
 
     def __init__(self, descriptor: int, *, shared: bool = False) -> None:
         self.dropped = 0
         self._shared = shared
         self._descriptor = descriptor
+        self._room = 0 if shared else _room(descriptor)
+        self._unread = bytearray(4)
         self._lock = threading.Lock()
         self._waiting: list[tuple[bytes, int]] = []
         self._size = 0
@@ -47,8 +55,12 @@ class Writer:
         self._thread.start()
 
     def write(self, data: bytes, lines: int = 1) -> None:
-        """Have whole lines written, soon."""
+        """Have whole lines written, now or soon."""
         with self._lock:
+            if not self._size and len(data) <= self._room and self._is_empty():
+                # To wake the thread, and to hand it the interpreter's lock, would cost as much as the lines.
+                self._write_or_drop(data, lines)
+                return
             if self._size + len(data) > _MOST_BYTES:
                 self.dropped += lines
                 return
@@ -70,16 +82,24 @@ class Writer:
             with self._lock:
                 waiting, self._waiting = self._waiting, []
             for data, lines in _pieces(waiting):
-                try:
-                    self._write_all(data)
-                except OSError:
-                    # The other end is gone, or the disk is full: there is nobody to tell.
-                    self.dropped += lines
+                self._write_or_drop(data, lines)
             with self._lock:
                 self._size -= sum(len(data) for data, _ in waiting)
                 if not self._waiting:
                     self._written.set()
             self._closing.wait(_PAUSE_SECONDS)
+
+    def _is_empty(self) -> bool:
+        """Whether all that is in the pipe has been read."""
+        fcntl.ioctl(self._descriptor, termios.FIONREAD, self._unread)
+        return not any(self._unread)
+
+    def _write_or_drop(self, data: bytes, lines: int) -> None:
+        try:
+            self._write_all(data)
+        except OSError:
+            # The other end is gone, or the disk is full: there is nobody to tell.
+            self.dropped += lines
 
     def _write_all(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -91,6 +111,20 @@ class Writer:
                 end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1 - start
                 end = end if end > 0 else select.PIPE_BUF
             rest = rest[os.write(self._descriptor, rest[:end]) :]
+
+
+def _room(descriptor: int) -> int:
+    """Make a pipe large enough for what is written at once; return how much that may be, 0 if it is no pipe.
+
+    That is a little less than it takes: something may come from elsewhere at the same time.
+    """
+    tell, enlarge = (getattr(fcntl, name, None) for name in ("F_GETPIPE_SZ", "F_SETPIPE_SZ"))
+    if tell is None or enlarge is None or not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return 0
+    if fcntl.fcntl(descriptor, tell) < _PIPE:
+        with suppress(OSError):  # a system may allow less
+            fcntl.fcntl(descriptor, enlarge, _PIPE)
+    return fcntl.fcntl(descriptor, tell) - select.PIPE_BUF
 
 
 def _pieces(waiting: list[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:

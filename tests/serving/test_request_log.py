@@ -255,6 +255,27 @@ def test_the_writer_writes_whole_lines_in_order() -> None:
     os.close(writing)
 
 
+def test_into_a_pipe_that_is_read_lines_go_at_once_and_else_nobody_waits() -> None:
+    reading, writing = os.pipe()
+    writer = log.Writer(writing)
+    os.set_blocking(reading, False)
+    writer.write(b"first\n")
+    assert os.read(reading, 100) == b"first\n"  # no thread had to be waited for
+    pieces = [b"%d" % number * 100_000 + b"\n" for number in range(10)]
+    began = time.monotonic()
+    for piece in pieces:
+        writer.write(piece)
+    assert time.monotonic() - began < 5  # the pipe is full, and nobody reads
+    os.set_blocking(reading, True)
+    with os.fdopen(reading, "rb") as stream:
+        assert stream.read(sum(map(len, pieces))) == b"".join(pieces)
+        assert writer.flush(5)
+        writer.write(b"last\n")
+        assert stream.readline() == b"last\n"
+    assert writer.dropped == 0
+    os.close(writing)
+
+
 def test_lines_of_several_processes_are_not_mixed() -> None:
     reading, writing = os.pipe()
     writers = [log.Writer(writing, shared=True) for _ in range(2)]
