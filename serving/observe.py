@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # So many rows are told of at once, and what is less after so long.
 _MOST_ROWS: Final = 256
-_LATER_SECONDS: Final = 0.005
+_LATER_SECONDS: Final = 0.02
 
 
 class ObservedHead(Protocol):

@@ -73,14 +73,14 @@ def test_turns_are_told_together_and_soon() -> None:
         take(audience, b"c", kind=JSON)
         take(audience, b"d", rows=3, known=False)
         assert not keeper.told
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
         assert len(keeper.told) == 2  # one observer's defect costs no other
         take(audience, *[b"e"] * 255)
         assert len(keeper.told) == 2
         take(audience, b"f")
         assert len(keeper.told) == 3  # so many are told at once
         audience.flush()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
         assert len(keeper.told) == 3
 
     asyncio.run(run())

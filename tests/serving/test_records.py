@@ -74,7 +74,7 @@ def test_a_record_says_what_was_sent(
     assert (named or "").encode("latin-1") == inference
 
 
-_PIECES = st.sampled_from(["\0", "\\", "\\u0000", '"', "\n", "\x7f", "é", "1.5,-2e3", ""])
+_PIECES = st.sampled_from(["\0", "\\", "\\n", '"', "\n", "\r", "\x7f", "é", "1.5,-2e3", "0.5\n", ""])
 
 
 @settings(max_examples=300)

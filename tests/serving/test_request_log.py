@@ -54,7 +54,7 @@ def test_every_request_has_a_line(serve: Callable[..., Served], plain: Made) -> 
         for method, path, body, own in asked:
             kind = "text/csv" if body.startswith(ROW) else ""
             answers.append(client.ask(method, path, body, kind, **own))
-            time.sleep(0.02)  # lines of a few milliseconds have no order
+            time.sleep(0.1)  # lines of a few milliseconds have no order
     found = lines(served)
     assert [line["route"] for line in found] == ["invocations", "v2_infer", "invocations", "invoke", "models"]
     assert [line["status"] for line in found] == [200, 400, 200, 200, 200]
