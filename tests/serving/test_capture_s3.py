@@ -43,7 +43,9 @@ def test_what_waits_at_the_end_is_written(serve: Callable[..., Served], plain: M
         variables |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_REGION": "eu-west-1"}
         served = serve(plain.directory, variables, capture_to=f"{TO}/", capture_flush_bytes=4096)
         served.wait_for("ready")
-        ask(served, plain, 30)
+        ask(served, plain, 25)
+        wait_until(lambda: metric(served.port, 'trainserve_capture_objects_total{result="written"}') >= 1)
+        ask(served, plain, 5)
         assert served.terminate() == 0
         keys = [item["Key"] for item in client.list_objects_v2(Bucket="captured")["Contents"]]
         assert all(key.startswith("captures/") and KEY.fullmatch(key[len("captures/") :]) for key in keys)
