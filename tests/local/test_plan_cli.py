@@ -17,6 +17,8 @@ from local.plan.plain import SECRET
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = Path(__file__).parent / "programs" / "small"
+# Where nothing is compiled yet, and other tests run too, it takes a minute or two.
+pytestmark = pytest.mark.timeout(330)
 
 
 def plan(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +29,7 @@ def plan(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
 
