@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,11 +108,16 @@ def test_python_is_the_serving_environments_and_paths_are_the_images(
 async def attend(answers: list[int], seconds: float, **checks: Any) -> tuple[list[bool], str]:
     """Probe a server that gives `answers` one by one, the last for ever: what was heard of its readiness."""
     heard: list[bool] = []
+    handlers: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {answers.pop(0) if len(answers) > 1 else answers[0]} X\r\n\r\n".encode())
+        handlers.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # a probe is given up
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 {answers.pop(0) if len(answers) > 1 else answers[0]} X\r\n\r\n".encode())
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     def on_ready(*, ready: bool, problem: str) -> None:
         if not heard or heard[-1] != ready:
@@ -130,6 +136,7 @@ async def attend(answers: list[int], seconds: float, **checks: Any) -> tuple[lis
         return heard, str(unhealthy)
     finally:
         server.close()
+        await asyncio.gather(*filter(None, handlers))
     return heard, "returned"
 
 
