@@ -112,6 +112,9 @@ class Connection(asyncio.Protocol):
                     server.failed(exchange, error)
                 return
             self._message = data
+        else:
+            # Of a request in pieces, what came first must not be taken for all of it, whatever its length.
+            self._message = b""
         self._held += data
         self._parse()
 

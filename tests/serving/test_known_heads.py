@@ -123,6 +123,23 @@ def test_known_heads_change_nothing(inside: tuple[asyncio.Runner, Server], piece
     assert server.in_flight == 0
 
 
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("whole", [PING, post(), post(b"", ROW * 8), post(b"X-Request-Id: abcdefgh\r\n")])
+def test_a_piece_of_a_request_is_never_known(
+    inside: tuple[asyncio.Runner, Server], whole: bytes, before: bytes
+) -> None:
+    """Not even where it is just as long as a head and the body that comes later: others begin so, too."""
+    runner, server = inside
+    known, server.known_heads = server.known_heads, {}
+    whole = before + whole
+    for end in range(len(before) + 1, len(whole)):
+        runner.run(said(server, [whole[:end], whole[end:]]))
+    assert server.known_heads == {}
+    runner.run(said(server, [whole]))
+    assert len(server.known_heads) == (before != b"\r\n\r\n")
+    server.known_heads = known
+
+
 class Forgetful(dict[bytes | tuple[bytes, ...], Any]):
     """Knows no head: every one is parsed."""
 
