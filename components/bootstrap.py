@@ -44,6 +44,7 @@ class Bootstrap(PlatformComponent):
 
     TYPE = "trainserve:training:Bootstrap"
     job_name: pulumi.Output[str]
+    uploaded: Sequence[pulumi.Resource]
 
     def __init__(self, name: str, args: BootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
@@ -51,7 +52,7 @@ class Bootstrap(PlatformComponent):
         self._args = args
         files = datasets.bootstrap_files(args.root, args.files)
         identity = datasets.bootstrap_hash(args.model, files)
-        uploaded = [self._upload(file) for file in files]
+        self.uploaded = [self._upload(file) for file in files]
         request = self._request(files, identity)
         # The request as an object: every change of it gives the object a new version, whose id no other
         # object ever has. So the job's name is new exactly when the job must be replaced, and also after a
@@ -68,7 +69,7 @@ class Bootstrap(PlatformComponent):
         aws.sagemaker.TrainingJob(
             f"{name}-job",
             training_job_name=self.job_name,
-            opts=self.child(depends_on=[*uploaded, *args.after]),
+            opts=self.child(depends_on=[*self.uploaded, *args.after]),
             **job_arguments(
                 {**request, "CheckpointConfig": self._own_checkpoints(request["CheckpointConfig"])}
             ),

@@ -40,8 +40,12 @@ def kept(
     bucket: aws.s3.Bucket,
     rules: list[Any],
     key_arn: pulumi.Input[str] | None,
-) -> None:
-    """Children of `parent`: a bucket's versions, how long they stay, and the key; without one, S3's own."""
+) -> pulumi.Output[str]:
+    """Children of `parent`: a bucket's versions, how long they stay, and the key; without one, S3's own.
+
+    Returns the bucket's name, for whoever writes into it: what comes before these has no version, and
+    another key.
+    """
     versioning = aws.s3.BucketVersioning(
         f"{name}-versions",
         bucket=bucket.id,
@@ -53,7 +57,7 @@ def kept(
         "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": key_arn},
         "bucket_key_enabled": True,
     }
-    aws.s3.BucketServerSideEncryptionConfiguration(
+    encryption = aws.s3.BucketServerSideEncryptionConfiguration(
         f"{name}-encryption",
         bucket=bucket.id,
         rules=[own if key_arn is None else keyed],
@@ -62,6 +66,7 @@ def kept(
     aws.s3.BucketLifecycleConfiguration(
         f"{name}-lifecycle", bucket=bucket.id, rules=rules, opts=parent.child(depends_on=[versioning])
     )
+    return pulumi.Output.all(bucket.bucket, versioning.id, encryption.id).apply(lambda made: str(made[0]))
 
 
 def lifecycle_rules(noncurrent_days: int) -> list[Any]:

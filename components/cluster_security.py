@@ -212,8 +212,12 @@ def secret_objects(arn: str) -> str:
 
 
 def quota(workload: s.Workload, models: int) -> dict[str, str]:
-    """The most that all models' pods can ask for at once."""
-    pods = models * (workload.max_replicas + _SURGE)
+    """The most that all models' pods can ask for at once: in a rollout, twice what is wanted.
+
+    Pods that are ending count until they are gone, and each takes its grace period: without room for them,
+    the new ones would come one by one, and not within the time that a rollout has.
+    """
+    pods = models * (2 * workload.max_replicas + _SURGE)
     return {
         "pods": str(pods),
         "requests.cpu": f"{pods * cpu_milli(workload.cpu_request)}m",

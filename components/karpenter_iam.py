@@ -44,6 +44,13 @@ class Scope:
         return pulumi.Output.concat(f"arn:aws:ec2:{self.region}:", self.account_id, f":{kind}/*")
 
     @property
+    def older_profiles(self) -> pulumi.Output[str]:
+        """Instance profiles by the names that Karpenter once gave its own: the cluster's, `_` and a number."""
+        return pulumi.Output.concat(
+            "arn:aws:iam::", self.account_id, f":instance-profile/{self.cluster_name}_*"
+        )
+
+    @property
     def cluster_arn(self) -> pulumi.Output[str]:
         """The cluster."""
         return pulumi.Output.concat(
@@ -222,9 +229,11 @@ def resource_discovery(scope: Scope) -> list[iam.Statement]:
         iam.Statement(sid="ReadPrices", actions=["pricing:GetProducts"], resources=["*"]),
         # Without this one, a NodeClass is never let go (karpenter #9185).
         iam.Statement(sid="ListProfiles", actions=["iam:ListInstanceProfiles"], resources=["*"]),
+        # Nor without this: before it lets go, it looks for a profile as its older versions named theirs, and
+        # "no right to look" is not the "there is none" that it needs.
         iam.Statement(
             sid="ReadProfile",
             actions=["iam:GetInstanceProfile"],
-            resources=[scope.instance_profile_arn],
+            resources=[scope.instance_profile_arn, scope.older_profiles],
         ),
     ]

@@ -1,5 +1,9 @@
 """The layer that trains and releases: storage, network, registry, training and what reacts to events."""
 
+from collections.abc import Sequence
+
+import pulumi
+
 from components import names, teardown
 from components.alerts import Alerts, AlertsArgs
 from components.layer import Layer, Site
@@ -23,7 +27,6 @@ class LoopLayer(Layer):
         self.alerts = self._make_alerts()
         self.registry = self._make_registry()
         self.training = self._make_training()
-        self._make_sagemaker_extras()
         self.retraining = self._make_retraining()
         self.releases = self._make_releases()
         self.observability = self._make_observability()
@@ -113,7 +116,8 @@ class LoopLayer(Layer):
             self.child(),
         )
 
-    def _make_sagemaker_extras(self) -> None:
+    def make_sagemaker_extras(self, after: Sequence[pulumi.Resource]) -> None:
+        """Add what the settings ask for of SageMaker's own, once what its jobs need is there."""
         settings = self._stack.settings
         if not (settings.training.tuning or settings.training.pipeline or settings.training.model_monitor):
             return
@@ -128,6 +132,7 @@ class LoopLayer(Layer):
                 data_bucket=self.storage.data_bucket,
                 artifact_bucket=self.storage.artifact_bucket,
                 key_arn=self.storage.key_arn,
+                after=after,
             ),
             self.child(),
         )

@@ -10,6 +10,8 @@ from components.settings import Settings
 # Minute, hour, day of the month, month, day of the week: the least and the greatest.
 _CRON: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week")
+_NOT_THE_IMAGES: Final = frozenset({"brier"})
+"""Metrics of the training script that a tuning job cannot read: SageMaker's image defines none of that name."""
 
 
 def problems(settings: Settings, region: str) -> list[str]:
@@ -75,6 +77,12 @@ def _training(settings: Settings, region: str) -> Iterator[str]:
             "trainserve:training.tuning: want trainserve:training.bootstrapData too: "
             "tuning searches over that data"
         )
+    for name, model in settings.models.items():
+        if training.image is None and model.metric in _NOT_THE_IMAGES and name in training.bootstrap_data:
+            yield (
+                f"trainserve:models.{name}.metric: SageMaker's image reports no {model.metric}, so "
+                "trainserve:training.tuning could not search by it: want another, or leave tuning out"
+            )
 
 
 def _security(settings: Settings) -> Iterator[str]:

@@ -52,7 +52,7 @@ class Platform(PlatformComponent):
             *self._compute.cluster.release_access,
             *self._compute.workload.ready,
         ]
-        for model, files in self._stack.settings.training.bootstrap_data.items():
+        data = [
             Bootstrap(
                 f"{self._name}-bootstrap-{model}",
                 BootstrapArgs(
@@ -66,6 +66,10 @@ class Platform(PlatformComponent):
                 ),
                 self.child(),
             )
+            for model, files in self._stack.settings.training.bootstrap_data.items()
+        ]
+        uploaded = [file for bootstrap in data for file in bootstrap.uploaded]
+        self._loop.make_sagemaker_extras([*self._loop.training.ready, *uploaded])
 
     def _configure(self, model: str) -> pulumi.Resource:
         settings = self._stack.settings

@@ -5,7 +5,7 @@ definitions that SageMaker accepts, for those who start them by hand.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,10 @@ PIPELINE_VERSION: Final = "2020-12-01"
 _TUNING_NAME: Final = 32
 """SageMaker's limit on a tuning job's name."""
 
-_GREATER: Final = frozenset({"auc", "aucpr", "map", "ndcg", "accuracy"})
+GREATER_IS_BETTER: Final = frozenset({"auc", "accuracy", "r2"})
+"""As the training script has it; an image of one's own may have more of XGBoost's."""
+
+_GREATER: Final = GREATER_IS_BETTER | {"aucpr", "map", "ndcg"}
 _MONITOR_RUNTIME_S: Final = 1800
 _DAY_H: Final = 24
 
@@ -37,6 +40,8 @@ class SageMakerExtrasArgs:
     data_bucket: pulumi.Input[str]
     artifact_bucket: pulumi.Input[str]
     key_arn: pulumi.Input[str]
+    after: Sequence[pulumi.Resource]
+    """The role's rights, the code and the data: a tuning job starts at once."""
 
 
 class SageMakerExtras(PlatformComponent):
@@ -90,7 +95,7 @@ class SageMakerExtras(PlatformComponent):
                 "parameter_ranges": parameter_ranges(),
             },
             training_job_definition=self._tuned_job(model, template),
-            opts=self.child(),
+            opts=self.child(depends_on=self._args.after),
         )
 
     def _tuned_job(self, model: str, template: Mapping[str, Any]) -> Any:  # noqa: ANN401  # the SDK's dictionary

@@ -102,7 +102,10 @@ class Cluster(Section):
         "audit",
         "authenticator",
     )
-    admins: tuple[RoleArn, ...] = ()
+    admins: tuple[RoleArn, ...] = Field(
+        default=(),
+        description="May do everything, beside who made the cluster: EKS lets that one in, and refuses it here.",
+    )
     developers: tuple[RoleArn, ...] = Field(
         default=(), description="May look at the workload's namespace, and at developerNamespaces."
     )

@@ -47,8 +47,8 @@ class Storage(PlatformComponent):
             opts=self._stateful(),
         )
         self.key_arn = key.arn
-        data = self._bucket("data", key)
-        artifacts = self._bucket("artifacts", key)
+        data, self.data_bucket = self._bucket("data", key)
+        artifacts, self.artifact_bucket = self._bucket("artifacts", key)
         # The whole notification configuration of the bucket; rules filter, so nothing else needs one.
         self.notification = aws.s3.BucketNotification(
             f"{name}-data-events", bucket=data.id, eventbridge=True, opts=self.child()
@@ -64,15 +64,15 @@ class Storage(PlatformComponent):
             deletion_protection_enabled=args.protect,
             opts=self._stateful(),
         )
-        self.data_bucket, self.data_bucket_arn = data.bucket, data.arn
-        self.artifact_bucket, self.artifact_bucket_arn = artifacts.bucket, artifacts.arn
+        self.data_bucket_arn, self.artifact_bucket_arn = data.arn, artifacts.arn
         self.state_table, self.state_table_arn = table.name, table.arn
         self.finish("key_arn", "data_bucket", "artifact_bucket", "state_table")
 
     def _stateful(self) -> pulumi.ResourceOptions:
         return self.child(protect=self._args.protect, retain_on_delete=self._args.protect)
 
-    def _bucket(self, label: str, key: aws.kms.Key) -> aws.s3.Bucket:
+    def _bucket(self, label: str, key: aws.kms.Key) -> tuple[aws.s3.Bucket, pulumi.Output[str]]:
+        """A bucket, and its name once it keeps what is written into it."""
         name = f"{self._name}-{label}"
         bucket, block = buckets.private(
             self, name, force_destroy=self._args.force_destroy, protect=self._args.protect
@@ -80,8 +80,8 @@ class Storage(PlatformComponent):
         aws.s3.BucketPolicy(
             f"{name}-tls", bucket=bucket.id, policy=tls_only(bucket.arn), opts=self.child(depends_on=[block])
         )
-        buckets.kept(self, name, bucket, lifecycle_rules(self._args.noncurrent_days), key.arn)
-        return bucket
+        rules = lifecycle_rules(self._args.noncurrent_days)
+        return bucket, buckets.kept(self, name, bucket, rules, key.arn)
 
 
 def key_policy(account_id: pulumi.Input[str], region: str) -> pulumi.Output[str]:

@@ -110,7 +110,7 @@ GOES_WITH_CLUSTER: Final = frozenset(
 """What is gone with the cluster, and owns nothing outside it: a destroy does not delete it one by one.
 
 Not here: what owns cloud resources (Ingress, load balancer Services, NodePools and their classes, volumes),
-controllers, and Deployments, whose pods must be gone before their nodes are.
+controllers, and Deployments, which would ask for new nodes while the old ones go.
 """
 
 

@@ -17,7 +17,11 @@ SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """No image and no model is there at the first `up`: the pods come when they can."""
 
 RELEASE_CHANGES: Final = ["spec.replicas", "spec.template.spec.containers[0].image"]
-"""What the autoscaler and releases own; all else of a Deployment is the program's."""
+"""What the autoscaler and releases own; all else of a Deployment is the program's.
+
+The provider finds nothing within a list, so it would apply the image that the state has: over a newer one of
+a release's that is a conflict. Therefore Pulumi.yaml has every run refresh the state first.
+"""
 
 USER: Final = 65532
 
@@ -185,7 +189,12 @@ class Workload(PlatformComponent):
         k8s.policy.v1.PodDisruptionBudget(
             name,
             metadata=self._metadata(model),
-            spec={"max_unavailable": 1, "selector": {"match_labels": labels}},
+            spec={
+                "max_unavailable": 1,
+                "selector": {"match_labels": labels},
+                # A pod that has no model yet serves nobody, and must not keep its node from being drained.
+                "unhealthy_pod_eviction_policy": "AlwaysAllow",
+            },
             opts=self._inside(),
         )
 

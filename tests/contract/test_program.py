@@ -6,10 +6,11 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 
 from components.settings import Settings
 from serving import settings as serving_settings
-from tests.contract.recorder import Program, run, stack_config
+from tests.contract.recorder import ROOT, Program, run, stack_config
 
 Run = Callable[[str], Program]
 STACKS = ["dev", "prod"]
@@ -55,6 +56,9 @@ def test_releases_and_the_autoscaler_own_exactly_two_things(up: Run, stack: str)
     assert {resource.type for resource in ignoring} == {"kubernetes:apps/v1:Deployment"}
     for resource in ignoring:
         assert resource.ignore_changes == ("spec.replicas", "spec.template.spec.containers[0].image")
+    # The provider knows of the second by the state alone, so that must be fresh.
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
+    assert project["options"] == {"refresh": "always"}
 
 
 def test_the_dev_workload_is_the_papers(up: Run) -> None:

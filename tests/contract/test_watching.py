@@ -264,6 +264,10 @@ def test_sagemakers_extras_are_declared_where_they_are_asked_for(up: Run) -> Non
     assert "--" not in job.inputs["name"]
     objective = job.inputs["config"]["objective"]
     assert objective == {"type": "Maximize", "metricName": "validation:auc"}
+    # It starts at once: its role has its rights by then, and its data is there.
+    needed = {urn.rpartition("::")[2] for urn in job.dependencies}
+    assert {"trainserve-training-policy", "trainserve-training-source"} <= needed
+    assert [name for name in needed if name.startswith("trainserve-bootstrap-flights")]
     assert "metricDefinitions" not in job.inputs["trainingJobDefinition"]["algorithmSpecification"]
     policy = program.one("aws:iam/rolePolicy:RolePolicy", "trainserve-training-policy").inputs["policy"]
     # The monitor is a processing job, whose volume is encrypted with our key.

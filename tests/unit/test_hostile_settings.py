@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from components.environment import SettingsError, parse, raw_settings
+from components.sagemaker_extras import GREATER_IS_BETTER
 from components.training import METRICS
+from configuration import GREATER_IS_BETTER as SCRIPT_GREATER
 from configuration import METRICS as SCRIPT_METRICS
 from tests.unit.setting_files import changed, refusal
 
@@ -181,3 +183,4 @@ def test_an_own_training_image_has_metrics_of_its_own() -> None:
 
 def test_the_metrics_are_those_of_the_training_script() -> None:
     assert dict(METRICS) == dict(SCRIPT_METRICS)
+    assert GREATER_IS_BETTER == SCRIPT_GREATER

@@ -147,6 +147,11 @@ TOGETHER: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "dev",
+        {"training.tuning": {}, "models.flights.metric": "brier"},
+        "models.flights.metric: SageMaker's image reports no brier",
+    ),
+    (
+        "dev",
         {"workload.grpcPort": 9000, "models.flights-grpc": {"target": "late", "task": "binary"}},
         "trainserve:models.flights-grpc: with workload.grpcPort, so flights's Service is called",
     ),
