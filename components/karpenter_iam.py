@@ -45,7 +45,7 @@ class Scope:
 
     @property
     def older_profiles(self) -> pulumi.Output[str]:
-        """Instance profiles by the names that Karpenter once gave its own: the cluster's, `_` and a number."""
+        """Instance profiles as Karpenter once named its own: the cluster's name, `_` and a number."""
         return pulumi.Output.concat(
             "arn:aws:iam::", self.account_id, f":instance-profile/{self.cluster_name}_*"
         )

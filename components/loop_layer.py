@@ -9,6 +9,7 @@ from components.alerts import Alerts, AlertsArgs
 from components.layer import Layer, Site
 from components.network import Network, NetworkArgs
 from components.observability import Observability, ObservabilityArgs
+from components.package_groups import PackageGroups, PackageGroupsArgs
 from components.registry import Registry, RegistryArgs
 from components.releases import Releases, ReleasesArgs
 from components.retraining import Retraining, RetrainingArgs
@@ -27,6 +28,7 @@ class LoopLayer(Layer):
         self.alerts = self._make_alerts()
         self.registry = self._make_registry()
         self.training = self._make_training()
+        self.package_groups = self._make_package_groups()
         self.retraining = self._make_retraining()
         self.releases = self._make_releases()
         self.observability = self._make_observability()
@@ -103,7 +105,6 @@ class LoopLayer(Layer):
         return Training(
             f"{self._name}-training",
             TrainingArgs(
-                stack=self._stack.name,
                 region=self._stack.region,
                 account_id=self._account_id,
                 settings=self._stack.settings.training,
@@ -112,6 +113,22 @@ class LoopLayer(Layer):
                 data_bucket_arn=self.storage.data_bucket_arn,
                 artifact_bucket=self.storage.artifact_bucket,
                 artifact_bucket_arn=self.storage.artifact_bucket_arn,
+            ),
+            self.child(),
+        )
+
+    def _make_package_groups(self) -> PackageGroups:
+        environment = self._stack.settings.environment
+        return PackageGroups(
+            f"{self._name}-packages",
+            PackageGroupsArgs(
+                stack=self._stack.name,
+                region=self._stack.region,
+                account_id=self._account_id,
+                models=list(self._stack.settings.models),
+                protect=environment.protect,
+                key_arn=self.storage.key_arn,
+                log_retention_days=environment.log_retention_days,
             ),
             self.child(),
         )
@@ -180,7 +197,7 @@ class LoopLayer(Layer):
                 state_table_arn=storage.state_table_arn,
                 repository_arn=self.registry.repository_arn,
                 project_name=self.registry.project_name,
-                package_group_arns=self.training.package_group_arns,
+                package_group_arns=self.package_groups.arns,
                 queue_arn=self.retraining.queue_arn,
                 alarm_topic_arn=self.alerts.topic_arn,
                 log_retention_days=settings.environment.log_retention_days,

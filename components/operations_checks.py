@@ -11,7 +11,7 @@ from components.settings import Settings
 _CRON: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week")
 _NOT_THE_IMAGES: Final = frozenset({"brier"})
-"""Metrics of the training script that a tuning job cannot read: SageMaker's image defines none of that name."""
+"""Metrics of the training script that SageMaker's image does not define, so no tuning job can read them."""
 
 
 def problems(settings: Settings, region: str) -> list[str]:

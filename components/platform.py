@@ -80,7 +80,7 @@ class Platform(PlatformComponent):
             gate_margin=settings.models[model].gate_margin,
             data_bucket=self._loop.storage.data_bucket,
             artifact_bucket=self._loop.storage.artifact_bucket,
-            package_group=self._loop.training.package_groups[model],
+            package_group=self._loop.package_groups.group_names[model],
             repository_url=self._loop.registry.repository_url,
             server_tag=settings.workload.image_digest or self._loop.registry.server_tag,
             cluster_name=self._compute.cluster.cluster_name,
@@ -128,7 +128,7 @@ class Platform(PlatformComponent):
                     "incoming": pulumi.Output.concat(
                         "s3://", storage.data_bucket, "/", names.incoming(model)
                     ),
-                    "packageGroup": self._loop.training.package_groups[model],
+                    "packageGroup": self._loop.package_groups.group_names[model],
                     "deployment": model,
                     "namespace": self._compute.workload.namespace,
                     "service": model,

@@ -13,6 +13,7 @@ from components import iam, names, teardown
 from components.archives import ROOT
 from components.base import PlatformComponent
 from components.functions import PythonFunction, PythonFunctionArgs
+from components.package_groups import packages_arn
 from components.registry import push_images, registry_login
 from components.retraining import jobs_arn, queue_alarm, state_statement
 
@@ -246,12 +247,7 @@ def release_statements(args: ReleasesArgs) -> list[iam.Statement]:
     """What release_model may do on AWS, beside writing its log; in the cluster it may what its Role says."""
     account, region = args.account_id, args.region
     groups = list(args.package_group_arns.values())
-    packages = [
-        pulumi.Output.concat(
-            f"arn:aws:sagemaker:{region}:", account, f":model-package/trainserve-{args.stack}-{model}/*"
-        )
-        for model in args.package_group_arns
-    ]
+    packages = [packages_arn(region, account, args.stack, model) for model in args.package_group_arns]
     return [
         iam.list_bucket("ListArtifacts", args.artifact_bucket_arn),
         iam.read_objects(

@@ -104,7 +104,7 @@ class Cluster(Section):
     )
     admins: tuple[RoleArn, ...] = Field(
         default=(),
-        description="May do everything, beside who made the cluster: EKS lets that one in, and refuses it here.",
+        description="May do everything. Not who makes the cluster: EKS lets that one in itself.",
     )
     developers: tuple[RoleArn, ...] = Field(
         default=(), description="May look at the workload's namespace, and at developerNamespaces."

@@ -1,4 +1,4 @@
-"""Training: what every job has in common, and where its models are registered."""
+"""Training: what every job has in common."""
 
 import base64
 import json
@@ -26,7 +26,6 @@ METRICS: Final = {
 class TrainingArgs:
     """What a caller decides, and where data, artifacts and keys are."""
 
-    stack: str
     region: str
     account_id: pulumi.Input[str]
     settings: s.Training
@@ -38,12 +37,10 @@ class TrainingArgs:
 
 
 class Training(PlatformComponent):
-    """The role of training jobs, their code, and for each model a package group and a job template."""
+    """The role of training jobs, their code, and a job template for each model."""
 
     TYPE = "trainserve:training:Training"
     role_arn: pulumi.Output[str]
-    package_groups: dict[str, pulumi.Output[str]]
-    package_group_arns: dict[str, pulumi.Output[str]]
     templates: dict[str, dict[str, Any]]
     ready: list[pulumi.Resource]
 
@@ -72,18 +69,7 @@ class Training(PlatformComponent):
             image_tag=versions.XGBOOST_CONTAINER_TAG,
             opts=pulumi.InvokeOutputOptions(parent=self),
         )
-        groups = {
-            model: aws.sagemaker.ModelPackageGroup(
-                f"{name}-{model}",
-                model_package_group_name=f"trainserve-{args.stack}-{model}",
-                model_package_group_description=f"Releases of {model}, approved or rejected with the reason",
-                opts=self.child(),
-            )
-            for model in args.models
-        }
         self.role_arn = role.arn
-        self.package_groups = {model: group.model_package_group_name for model, group in groups.items()}
-        self.package_group_arns = {model: group.arn for model, group in groups.items()}
         places = JobPlaces(
             image=args.settings.image or image.registry_path,
             role_arn=role.arn,
@@ -95,7 +81,7 @@ class Training(PlatformComponent):
             name: job_template(name, model, args.settings, places) for name, model in args.models.items()
         }
         self.ready = [policy, source]
-        self.finish("role_arn", "package_groups")
+        self.finish("role_arn")
 
 
 def job_statements(args: TrainingArgs) -> list[iam.Statement]:

@@ -19,6 +19,7 @@ STATEFUL = {
     "aws:ecr/repository:Repository",
     "aws:kms/key:Key",
     "aws:s3/bucket:Bucket",
+    "aws:sagemaker/modelPackageGroup:ModelPackageGroup",
     "eks:index:Cluster",
 }
 
@@ -203,7 +204,7 @@ def test_the_first_job_waits_for_all_that_reacts_to_its_end(up: Run) -> None:
 
 
 def test_the_first_build_waits_for_what_reacts_to_its_end(up: Run) -> None:
-    (build,) = up("dev").of("aws:lambda/invocation:Invocation")
+    build = up("dev").one("aws:lambda/invocation:Invocation", "trainserve-registry-first-build")
     known = up("dev").by_urn()
     targets = {known[urn].name for urn in build.dependencies if "EventTarget" in urn}
     assert {"trainserve-releases-builds"} <= targets
@@ -308,7 +309,7 @@ def test_function_archives_hold_sources_and_nothing_else(up: Run, stack: str) ->
         "start_training.handler.handle",
         "release_model.handler.handle",
         "start_build.handler.handle",
-    }
+    } | ({"empty_registry.handler.handle"} if stack == "dev" else set())
     for function in functions:
         code = function.inputs["code"]
         assert isinstance(code, pulumi.AssetArchive)
@@ -318,7 +319,7 @@ def test_function_archives_hold_sources_and_nothing_else(up: Run, stack: str) ->
         assert not [n for n in names if "__pycache__" in n or n.endswith(".pyc")]
         with_bundle = {n for n in names if n.startswith("bundle/")}
         expected = {"bundle/__init__.py", "bundle/decode.py", "bundle/format.py"}
-        assert with_bundle == (set() if package == "start_build" else expected)
+        assert with_bundle == (set() if package in {"empty_registry", "start_build"} else expected)
 
 
 def test_two_runs_upload_the_same_bytes(up: Run) -> None:
@@ -356,3 +357,16 @@ def sections(stack: str) -> dict[str, Any]:
 def test_wrong_settings_stop_the_program_before_any_resource() -> None:
     with pytest.raises(pulumi.RunError, match=r"trainserve:workload\.replicas"):
         run("dev", like="dev", changes={"trainserve:workload": {"replicas": "two"}})
+
+
+def test_a_registry_is_emptied_when_nobody_fills_it_any_more(up: Run) -> None:
+    """AWS deletes no group that has packages; a protected one is not deleted at all."""
+    program = up("dev")
+    call = program.one("aws:lambda/invocation:Invocation", "trainserve-packages-empty-flights")
+    assert call.inputs["lifecycleScope"] == "CRUD"
+    assert json.loads(call.inputs["input"]) == {"group": "trainserve-dev-flights"}
+    needed = {urn.rpartition("::")[2] for urn in call.dependencies}
+    assert {"trainserve-packages-flights", "trainserve-packages-empty-policy"} <= needed
+    rights = program.one("aws:iam/rolePolicy:RolePolicy", "trainserve-releases-release-model-policy")
+    assert call.urn in rights.dependencies
+    assert not [c for c in up("prod").of("aws:lambda/invocation:Invocation") if "empty" in c.name]

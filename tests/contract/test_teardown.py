@@ -296,6 +296,7 @@ def test_prod_keeps_what_holds_state(up: Run) -> None:
         "aws:ecr/repository:Repository",
         "aws:kms/key:Key",
         "aws:s3/bucket:Bucket",
+        "aws:sagemaker/modelPackageGroup:ModelPackageGroup",
         EKS,
     }
     assert {r.type for r in up("prod").resources if r.protect} == {*kept, DESCRIPTION[0]}

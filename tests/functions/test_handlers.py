@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 
+import empty_registry.handler
 import release_model.handler
 import start_build.handler
 import start_training.handler
@@ -176,3 +180,55 @@ def test_importing_a_function_makes_no_client_and_loads_no_sdk(function: str) ->
         [sys.executable, "-c", code], env=path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("action", [None, "create", "update"])
+def test_a_registry_stays_until_its_end(action: str | None) -> None:
+    asked = {"group": "g"} | ({"tf": {"action": action}} if action else {})
+    assert empty_registry.handler.handle(asked, CONTEXT) == {"group": "g", "deleted": 0}
+
+
+def test_a_registry_is_emptied_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    sagemaker = boto3.client("sagemaker")
+    pages = [
+        [f"arn:aws:sagemaker:us-east-1:123456789012:model-package/g/{n}" for n in page]
+        for page in ([2, 1], [3])
+    ]
+    listed = {"ModelPackageGroupName": "g", "MaxResults": 100}
+    with Stubber(sagemaker) as stub:
+        for arns in [*pages, []]:
+            found = [
+                {
+                    "ModelPackageName": arn,
+                    "ModelPackageArn": arn,
+                    "CreationTime": datetime.now(UTC),
+                    "ModelPackageStatus": "Completed",
+                }
+                for arn in arns
+            ]
+            stub.add_response("list_model_packages", {"ModelPackageSummaryList": found}, listed)
+            for arn in arns:
+                stub.add_response("delete_model_package", {}, {"ModelPackageName": arn})
+        monkeypatch.setattr(empty_registry.handler, "client", {"sagemaker": sagemaker}.get)
+        asked = {"group": "g", "tf": {"action": "delete", "prev_input": None}}
+        assert empty_registry.handler.handle(asked, CONTEXT) == {"group": "g", "deleted": 3}
+        stub.assert_no_pending_responses()
+
+
+def test_a_registry_that_somebody_deleted_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    sagemaker = boto3.client("sagemaker")
+    with Stubber(sagemaker) as stub:
+        stub.add_client_error(
+            "list_model_packages", "ValidationException", "ModelPackageGroup g does not exist"
+        )
+        stub.add_client_error("list_model_packages", "ThrottlingException", "Rate exceeded")
+        monkeypatch.setattr(empty_registry.handler, "client", {"sagemaker": sagemaker}.get)
+        asked = {"group": "g", "tf": {"action": "delete"}}
+        assert empty_registry.handler.handle(asked, CONTEXT)["deleted"] == 0
+        with pytest.raises(ClientError, match="Rate exceeded"):
+            empty_registry.handler.handle(asked, CONTEXT)
+
+
+def test_a_registry_has_a_name() -> None:
+    with pytest.raises(ValueError, match="want group"):
+        empty_registry.handler.handle({"tf": {"action": "delete"}}, CONTEXT)

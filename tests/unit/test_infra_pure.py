@@ -168,7 +168,9 @@ def test_karpenter_has_six_policies_that_fit_into_a_role() -> None:
     # first spot instance needs the second, and EC2 makes that role only.
     assert "iam:ListInstanceProfiles" in actions
     (looks,) = [s for s in made["resource-discovery"] if "iam:GetInstanceProfile" in s.actions]
-    assert len(looks.resources) == 2  # a name it would have given, too: else it hears AccessDenied, not "none"
+    assert (
+        len(looks.resources) == 2
+    )  # a name it would have given, too: else it hears AccessDenied, not "none"
     assert {a for a in actions if a.startswith("iam:") and "Create" in a} == {"iam:CreateServiceLinkedRole"}
     (first,) = [s for s in made["iam-integration"] if "iam:CreateServiceLinkedRole" in s.actions]
     assert first.conditions == {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}

@@ -1,0 +1,1 @@
+"""The end of a model's registry."""
