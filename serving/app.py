@@ -54,6 +54,11 @@ class App:
             exchange.identity = exchange.head.identity or exchange.identity
             self.failed(exchange, error)
 
+    def prepare(self, head: Head) -> None:
+        """Find out how such requests are counted, and how refusals of them are worded."""
+        with contextlib.suppress(Exception):  # whoever is answered next will hear of it
+            self._plan(head)
+
     @staticmethod
     def failed(exchange: Exchange, error: Exception) -> None:
         """Answer a request that is refused, or met a defect."""

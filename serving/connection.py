@@ -41,6 +41,8 @@ _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
 _PIECE: Final = 8 * 1024
 # Bytes that arrive for each one of a body in chunks. A chunk of a single byte takes six.
 _MOST_FRAMING: Final = 16
+# Of answers that wait for earlier ones; then further requests wait, too.
+_MOST_BEHIND: Final = 64 * 1024
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
 
@@ -53,6 +55,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.pending: deque[Exchange] = deque()
+        self._deferred: deque[Exchange] = deque()  # those of them that nobody has begun to answer
+        self.behind = 0  # bytes of answers that wait for earlier ones
         self.finished = False  # no further request is taken from this connection
         self.since = server.clock  # when it became what it is now: idle, receiving, closing
         self._receiving = False
@@ -146,6 +150,7 @@ class Connection(asyncio.Protocol):
         self.finished = True
         self._held = b""
         self.pending.clear()
+        self._deferred.clear()
         self._parser = None  # it refers to this object: a cycle
         self.transport = None
         self.server.connections.discard(self)
@@ -171,6 +176,8 @@ class Connection(asyncio.Protocol):
         if self._head_bytes + len(self._target) > self.server.settings.max_header_bytes:
             self._refuse_head()
             return
+        # White space around a value is none of it; the parser leaves what is behind.
+        value = value.strip(b" \t")
         spelled, name = name, name.lower()
         if self._in_head and name in self.server.own_headers:
             self._own.append((spelled, value))
@@ -230,7 +237,10 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(self, head, body, self._take_context())
         self.pending.append(exchange)
         self.finished = not keep_alive
-        if self.server.draining:
+        if self._choked or self.behind > _MOST_BEHIND:
+            # Many small requests in one piece may ask for more than the client takes, or memory has room for.
+            self._deferred.append(exchange)
+        elif self.server.draining:
             # The last answer closes the connection. Which that is shows when all that arrived has been read.
             asyncio.get_running_loop().call_soon(self.server.handle, exchange)
         else:
@@ -242,7 +252,11 @@ class Connection(asyncio.Protocol):
 
     def _parse(self) -> None:
         """Parse what is held, a piece at a time: the answers to all of it may be more than a client takes."""
-        while self._held and not self._choked and not self.finished:
+        if self._deferred and self.pending[0] is self._deferred[0]:
+            self.behind = 0
+        while self._deferred and not self._choked and self.behind <= _MOST_BEHIND:
+            self.server.handle(self._deferred.popleft())
+        while self._held and not self._choked and not self._deferred and not self.finished:
             piece, self._held = self._held[:_PIECE], self._held[_PIECE:]
             self._same_request = True
             rest = piece
@@ -317,6 +331,8 @@ class Connection(asyncio.Protocol):
             if not exchange.keep_alive:
                 self._close(transport)
                 return
+        if self._deferred and pending[0] is self._deferred[0]:
+            asyncio.get_running_loop().call_soon(self._parse)
 
     def check(self, now: float) -> None:
         """Close the connection if it has been too long in its present state."""

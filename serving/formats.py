@@ -235,11 +235,19 @@ def tokens(predictions: NDArray[np.float32]) -> list[bytes]:
 
 def choose_answer(content_type: bytes, accept: bytes) -> bytes:
     """Return the content type of the answer: what `accept` asks for, or that of the request."""
-    accept = accept.lower()
-    wants_csv, wants_json = CSV in accept, JSON in accept
-    if wants_csv == wants_json:
+    wanted = {media.strip() for media, q in map(_weighed, accept.lower().split(b",")) if q.strip(b"0.")}
+    if (CSV in wanted) == (JSON in wanted):
         return content_type
-    return CSV if wants_csv else JSON
+    return CSV if CSV in wanted else JSON
+
+
+def _weighed(item: bytes) -> tuple[bytes, bytes]:
+    """Return the media type of an item of `Accept`, and its `q`: of zeros only, it is not wanted."""
+    media, *parameters = item.split(b";")
+    found = [
+        value.strip() for name, _, value in (p.partition(b"=") for p in parameters) if name.strip() == b"q"
+    ]
+    return media, found[0] if found else b"1"
 
 
 def request_type(header: bytes) -> bytes:

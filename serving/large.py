@@ -34,6 +34,7 @@ LARGE: Final = 64 * 1024
 _PIECE: Final = 48 * 1024
 _ROWS: Final = 256
 _MOST_WAITING: Final = 32
+_SPACE: Final = b" \t\r\n"  # JSON's; Python's own has more
 # What a JSON array of arrays of numbers and nulls is made of.
 _NUMBERS: Final = b"0123456789+-.eE, \t\r\nnul[]"
 
@@ -159,12 +160,12 @@ def csv_pieces(body: bytes) -> Sequence[bytes]:
 
 def json_pieces(body: bytes) -> Sequence[bytes]:
     """Cut a JSON body of arrays of numbers between two of them; any other stays whole."""
-    inner = body.strip()
+    inner = body.strip(_SPACE)
     if inner.startswith(b"{"):
         name, _, inner = inner[1:-1].partition(b":")
-        if name.strip() != b'"instances"' or not body.rstrip().endswith(b"}"):
+        if name.strip(_SPACE) != b'"instances"' or not body.rstrip(_SPACE).endswith(b"}"):
             return [body]
-        inner = inner.strip()
+        inner = inner.strip(_SPACE)
     # No text and no object inside: a bracket is nothing but the beginning or the end of an array.
     if not (inner.startswith(b"[") and inner.endswith(b"]")) or inner.translate(None, _NUMBERS):
         return [body]

@@ -16,7 +16,7 @@ from serving.tls import HANDSHAKE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serving.exchange import Exchange
+    from serving.exchange import Exchange, Head
     from serving.heads import Known
     from serving.metrics import Metrics
     from serving.observe import Observed
@@ -36,6 +36,10 @@ class Handler(Protocol):
 
     def handle(self, exchange: Exchange) -> None:
         """Answer now, or keep the exchange and answer later."""
+        ...
+
+    def prepare(self, head: Head) -> None:
+        """Work out for a head what refusals of such requests need, too."""
         ...
 
     def failed(self, exchange: Exchange, error: Exception) -> None:
@@ -164,6 +168,8 @@ class Server:
             return False
         if exchange.head.method in limits.READS:
             return False
+        if exchange.head.plan is None and self._handler is not None:
+            self._handler.prepare(exchange.head)
         exchange.fail(TurnedAwayError("queue", f"too many requests: this one waited longer than {limit:g} s"))
         return True
 

@@ -56,6 +56,8 @@ class Exporter:
         self._scheme = scheme
         # Its complaints come with every attempt; one a minute says as much.
         logging.getLogger(OTLPSpanExporter.__module__).addFilter(_Seldom())
+        # Of a `tracestate` that is none it would write what the client sent, as often as that is sent.
+        logging.getLogger(TraceState.__module__).setLevel(logging.ERROR)
         self._exporter = OTLPSpanExporter()
         self._made = _Made()
         self._ids = _Ids()

@@ -64,6 +64,7 @@ def quick_rows(document: Any, width: int, max_rows: int) -> Sequence[Row] | None
             or len(tensor) != 4
             or type(values) is not list
             or type(rows) is not int
+            or type(columns) is not int
             or not 0 < rows <= max_rows
         ):
             return None

@@ -1,9 +1,13 @@
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from serving.server import Server
+from serving.settings import Settings
 from tests.serving.serving_support import MIXED, MIXED_STEPS, Client, Made, Served, make_bundle, resident
+from tests.serving.wires import start
 
 MOST_MEMORY = 180 << 20
 """Bytes, of a server with one model, after whatever the tests have asked it."""
@@ -49,6 +53,13 @@ def mixed_server(mixed: Made, tmp_path_factory: pytest.TempPathFactory) -> Itera
     served.kill()
     assert not [event for event in served.events() if event["level"] == "error"]
     assert memory < MOST_MEMORY
+
+
+@pytest.fixture(scope="module")
+def inside(plain: Made) -> Iterator[tuple[asyncio.Runner, Server]]:
+    """A server without a socket."""
+    with asyncio.Runner() as runner:
+        yield runner, runner.run(start(Settings(model_dir=plain.directory)))
 
 
 @pytest.fixture

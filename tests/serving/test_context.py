@@ -20,7 +20,7 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     import asyncio
 
-    from serving.exchange import Exchange
+    from serving.exchange import Exchange, Head
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 VALID = f"00-{TRACE}-{SPAN}-01"
@@ -126,6 +126,9 @@ class Recorder:
         self.seen.append((head.method, head.target, head.headers, head.keep_alive, exchange.body, own))
         head.plan = self.handle
         exchange.respond(200, JSON, b"{}")
+
+    def prepare(self, head: Head) -> None:
+        pass
 
     def failed(self, exchange: Exchange, error: Exception) -> None:
         raise error

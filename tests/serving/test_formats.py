@@ -110,6 +110,11 @@ def test_predictions_of_several_classes(rows: int) -> None:
         (b"text/csv", CSV),
         (b"Text/CSV;q=1", CSV),
         (b"text/csv, application/json", JSON),
+        (b"application/json;q=0, text/csv", CSV),
+        (b"text/csv; q=0.0, */*", JSON),
+        (b"text/csv; header=absent ; q=0.5", CSV),
+        (b"text/csvx, x-text/csv", JSON),
+        (b",;q=0,", JSON),
     ],
 )
 def test_accept(accept: bytes, wanted: bytes) -> None:

@@ -1,23 +1,16 @@
 """A known head saves the parser: whatever was sent before, it must mean what it meant to the parser."""
 
 import asyncio
-import re
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.app import App
-from serving.connection import Connection
-from serving.metrics import Metrics
-from serving.models import Models
-from serving.sagemaker import SageMaker
 from serving.server import Server
-from serving.settings import Settings
-from tests.serving.serving_support import Made, request
+from tests.serving.serving_support import request
 from tests.serving.test_protocol import PING, ROW, WHOLE, chunked, post
+from tests.serving.wires import said
 
 PIECES = st.sampled_from(
     [
@@ -51,64 +44,6 @@ PIECES = st.sampled_from(
         b"Host: t\r\n\r\n",
     ]
 )
-
-
-class Wire:
-    """A transport that keeps what is written, until it is closed."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-
-@pytest.fixture(scope="module")
-def inside(plain: Made) -> Iterator[tuple[asyncio.Runner, Server]]:
-    """A server without a socket: what comes in one piece is not left to chance."""
-    chosen = Settings(model_dir=plain.directory)
-    with asyncio.Runner() as runner:
-
-        async def start() -> Server:
-            server = Server(chosen, Metrics())
-            models = Models(chosen, server.metrics)
-            server.attach(App(server, models, [SageMaker(models, chosen, server.heads)]))
-            await models.load("", plain.directory)
-            models.set_ready()
-            return server
-
-        yield runner, runner.run(start())
-
-
-async def said(server: Server, pieces: list[bytes]) -> list[bytes]:
-    """What is answered to each of these pieces, and what remains at the end."""
-    connection, wire = Connection(server), Wire()
-    connection.connection_made(cast("Any", wire))
-    found: list[bytes] = []
-    for piece in pieces:
-        if wire.closed:
-            break
-        connection.data_received(piece)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        # The time, and the ids that refusals are given, are new each time.
-        found.append(re.sub(rb"(Date: [^\r]*|X-Request-Id: [0-9a-f]{10}-[0-9a-f]+)\r\n", b"", wire.written))
-    connection.connection_lost(None)
-    return found
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -51,6 +51,15 @@ def test_json_in_pieces(roomy: Served, plain: Made, wrap: str, separators: tuple
     assert answer.json["predictions"] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("space", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+@pytest.mark.parametrize("wrap", ["{space}{rows}", "{rows}{space}", '{{{space}"instances"{space}:{rows}}}'])
+def test_only_json_has_a_say_in_what_space_is(roomy: Served, plain: Made, space: str, wrap: str) -> None:
+    rows, _ = many(plain, 100)
+    body = wrap.format(space=space, rows=json.dumps(rows)).encode()
+    assert large.json_pieces(body) == [body]
+    assert ask(roomy, body, "application/json").status == 400
+
+
 def test_objects_stay_whole(roomy: Served, plain: Made) -> None:
     rows, expected = many(plain, 20)
     body = json.dumps([dict(zip(("delay", "distance", "hour"), row, strict=True)) for row in rows]).encode()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROW = b"1.5,200,7"
 POST = request("POST", "/invocations", ROW, "text/csv")
+ENDPOINT = request("POST", "/endpoints/flights/invocations", ROW, "text/csv")
 
 
 def turned_away(client: Client, cause: str) -> int:
@@ -83,6 +84,7 @@ def test_what_lay_unread_for_too_long_is_turned_away(serve: Callable[..., Served
         for client in clients[:10]:
             client.send(POST)
         clients[10].send(POST + request("GET", "/ping"))
+        clients[11].send(ENDPOINT)
         time.sleep(0.3)
         served.process.send_signal(signal.SIGCONT)
         for client in clients[:11]:
@@ -92,8 +94,12 @@ def test_what_lay_unread_for_too_long_is_turned_away(serve: Callable[..., Served
             # The connection is well: what comes now has not waited.
             assert "connection" not in answer.headers
         assert clients[10].receive().status == 200
+        # Its head is met for the first time: it is known all the same how SageMaker words a refusal.
+        answer = clients[11].receive()
+        assert (answer.status, answer.headers["x-amzn-errortype"]) == (503, "ServiceUnavailable")
+        assert answer.json["Message"] == answer.error
         assert all(client.send(POST).receive().status == 200 for client in clients)
-        assert turned_away(clients[0], "queue") == 11
+        assert turned_away(clients[0], "queue") == 12
 
 
 class Buffered:

@@ -143,6 +143,13 @@ ACCEPTED: dict[str, bytes] = {
     "zeros before the length": post(b"Content-Length: " + b"0" * 5000 + b"9\r\n", length=False),
     "header names in any case": post(b"cONTENT-lENGTH: 9\r\n", length=False),
     "bytes beyond ASCII in a header": post(b"X: \xff\xfe\r\n"),
+    "space behind values": post(b"X-Model: \tflights \t\r\nAccept: text/csv \r\n").replace(
+        b"Host: t", b"Host: t\t"
+    ),
+    "space behind a coding": post(b"Content-Encoding: identity\t \r\n"),
+    "space behind 100-continue": post(
+        b"Expect: 100-continue\t\r\nConnection: keep-alive\r\n", version=b"1.0"
+    ),
     "space around a value": post(b"Content-Length: \t 9 \t\r\n", length=False),
     "chunks": chunked(WHOLE),
     "chunked in large letters": post(b"Transfer-Encoding: CHUNKED\r\n", WHOLE, length=False),

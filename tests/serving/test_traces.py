@@ -127,6 +127,18 @@ def test_an_invalid_parent_is_no_parent(serve: Callable[..., Served], plain: Mad
         assert span.trace_id.hex() not in bad.lower()
 
 
+def test_a_bad_state_is_not_written_down(serve: Callable[..., Served], plain: Made) -> None:
+    """Not even what a client sends again and again."""
+    with Sink() as sink:
+        served = started(serve, plain, sink.url, OTEL_TRACES_SAMPLER="parentbased_always_on")
+        with Client(served.port) as client:
+            predict(client, traceparent=SAMPLED, tracestate='=evil "words"')
+        (_, span) = sink.wait_for(2)
+        assert span.trace_state == ""
+        served.terminate()
+    assert "evil" not in served.log_path.read_text(encoding="utf-8")
+
+
 def test_a_service_without_a_name(serve: Callable[..., Served], plain: Made) -> None:
     with Sink() as sink:
         served = started(serve, plain, "", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{sink.url}/here")

@@ -213,6 +213,7 @@ GOOD = tensor([[1.0, 2.0, 3.0]])
         ({"shape": [0, 3], "data": []}, "there are no rows"),
         ({"shape": [-1, 3]}, "shape: want an array of numbers"),
         ({"shape": [True, 3]}, "shape: want an array of numbers"),
+        ({"shape": [1, 3.0]}, "shape: want an array of numbers"),
         ({"shape": [10**15, 3]}, "the shape wants"),
         ({"shape": [10**15] * 9}, "more than 8 dimensions"),
         ({"shape": [501, 3], "data": [0] * 1503}, "501 rows are more than the 500 allowed"),
