@@ -41,8 +41,8 @@ _LISTS: Final = frozenset((b"accept", b"connection", b"transfer-encoding"))
 _PIECE: Final = 8 * 1024
 # Bytes that arrive for each one of a body in chunks. A chunk of a single byte takes six.
 _MOST_FRAMING: Final = 16
-# Of answers that wait for earlier ones; then further requests wait, too.
-_MOST_BEHIND: Final = 64 * 1024
+# Requests of one connection that are being answered at the same time; further ones wait.
+_MOST_BEGUN: Final = 16
 # How long a client may take to read an answer that refuses what it is still sending.
 _LINGER_SECONDS: Final = 2.0
 
@@ -56,7 +56,6 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.pending: deque[Exchange] = deque()
         self._deferred: deque[Exchange] = deque()  # those of them that nobody has begun to answer
-        self.behind = 0  # bytes of answers that wait for earlier ones
         self.finished = False  # no further request is taken from this connection
         self.since = server.clock  # when it became what it is now: idle, receiving, closing
         self._receiving = False
@@ -237,7 +236,7 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(self, head, body, self._take_context())
         self.pending.append(exchange)
         self.finished = not keep_alive
-        if self._choked or self.behind > _MOST_BEHIND:
+        if self._choked or len(self.pending) > _MOST_BEGUN:
             # Many small requests in one piece may ask for more than the client takes, or memory has room for.
             self._deferred.append(exchange)
         elif self.server.draining:
@@ -252,9 +251,7 @@ class Connection(asyncio.Protocol):
 
     def _parse(self) -> None:
         """Parse what is held, a piece at a time: the answers to all of it may be more than a client takes."""
-        if self._deferred and self.pending[0] is self._deferred[0]:
-            self.behind = 0
-        while self._deferred and not self._choked and self.behind <= _MOST_BEHIND:
+        while self._deferred and not self._choked and self._begun < _MOST_BEGUN:
             self.server.handle(self._deferred.popleft())
         while self._held and not self._choked and not self._deferred and not self.finished:
             piece, self._held = self._held[:_PIECE], self._held[_PIECE:]
@@ -276,6 +273,10 @@ class Connection(asyncio.Protocol):
                 self.pending[-1].keep_alive = False
             else:
                 self.close()
+
+    @property
+    def _begun(self) -> int:
+        return len(self.pending) - len(self._deferred)
 
     def _check_framing(self) -> None:
         """Refuse what the parser takes without a report: an endless header line, chunk size or extension."""
@@ -331,7 +332,7 @@ class Connection(asyncio.Protocol):
             if not exchange.keep_alive:
                 self._close(transport)
                 return
-        if self._deferred and pending[0] is self._deferred[0]:
+        if self._deferred:
             asyncio.get_running_loop().call_soon(self._parse)
 
     def check(self, now: float) -> None:

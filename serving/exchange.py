@@ -107,8 +107,6 @@ class Exchange:
         server.count(self, status)
         if pending and pending[0] is self:
             connection.send()
-        else:
-            connection.behind += len(self.answer)
 
     def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:
         """Answer a prediction request; see `deliver_all`."""
