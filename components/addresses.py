@@ -1,16 +1,18 @@
 """IPv4 networks as settings write them."""
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from typing import Final
 
-__all__ = ["IPv4Network", "fault", "is_everybody", "is_private", "network"]
+__all__ = ["PRIVATE", "IPv4Network", "fault", "is_everybody", "is_private", "network", "service_network"]
 
-_USABLE: Final = tuple(
+PRIVATE: Final = tuple(
     IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
 """What a VPC may have without taking addresses that are somebody's, or nobody's."""
 
-_LARGEST_GIVEN: Final = 8
+_SERVICES: Final = (IPv4Network("172.20.0.0/16"), IPv4Network("10.100.0.0/16"))
+"""Where a cluster's Services may have their addresses: the two that EKS itself would choose from."""
 
 
 def network(text: str) -> IPv4Network | None:
@@ -32,9 +34,15 @@ def fault(text: str) -> str:
 
 def is_private(found: IPv4Network) -> bool:
     """Whether all of it may lie within a VPC."""
-    return any(found.subnet_of(usable) for usable in _USABLE)
+    return any(found.subnet_of(private) for private in PRIVATE)
 
 
 def is_everybody(found: IPv4Network) -> bool:
     """Whether so much lies in it that two or some such networks are the whole internet."""
     return found.prefixlen < 8 and not is_private(found)  # a /8 is the largest ever given
+
+
+def service_network(taken: Iterable[IPv4Network]) -> IPv4Network | None:
+    """Where Services lie so that pods still reach what is `taken`; None if it leaves neither choice."""
+    networks = list(taken)
+    return next((free for free in _SERVICES if not any(free.overlaps(other) for other in networks)), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from components import addresses, infra_checks, model_checks, operations_checks
+from components import addresses, infra_checks, model_checks, operations_checks, pod_checks
 from components.names import DRAIN_MARGIN_S
 from components.quantities import cpu_milli, memory_mib
 from components.section import NAME_PATTERN
@@ -16,7 +16,6 @@ from components.tagging import FOREIGN, RESERVED
 _LONGEST_HEADER: Final = 1 << 16
 _LONGEST_PATH: Final = 1000
 _LONGEST_NAME: Final = 255
-_LARGEST_CPU: Final = 15
 _DATA_SUFFIXES: Final = (".csv", ".parquet")
 
 
@@ -29,6 +28,7 @@ def problems(settings: Settings, stack: str, region: str, root: Path) -> list[st
         *_production(settings),
         *_training(settings, root),
         *_workload(settings),
+        *pod_checks.problems(settings),
         *infra_checks.problems(settings, region),
         *operations_checks.problems(settings, region),
         *_tags(settings),
@@ -177,11 +177,6 @@ def _workload(settings: Settings) -> Iterator[str]:
     if cpu_milli(workload.cpu_request) > cpu_milli(workload.cpu_limit):
         yield (
             f"trainserve:workload.cpuRequest: want at most cpuLimit ({workload.cpu_limit}), "
-            f"got {workload.cpu_request}"
-        )
-    if cpu_milli(workload.cpu_request) > _LARGEST_CPU * 1000:
-        yield (
-            f"trainserve:workload.cpuRequest: want at most {_LARGEST_CPU}, for no node has more than 16, "
             f"got {workload.cpu_request}"
         )
     if memory_mib(workload.memory_request) > memory_mib(workload.memory_limit):

@@ -9,7 +9,7 @@ import pulumi_aws as aws
 import pulumi_eks as eks
 import pulumi_kubernetes as k8s
 
-from components import iam, names, teardown
+from components import addresses, iam, names, teardown
 from components.addons import Addons
 from components.base import PlatformComponent
 
@@ -28,6 +28,7 @@ class ClusterArgs:
     account_id: pulumi.Input[str]
     region: str
     vpc_id: pulumi.Input[str]
+    vpc_cidr: str
     intra_subnet_ids: Sequence[pulumi.Input[str]]
     private_subnet_ids: Sequence[pulumi.Input[str]]
     public_access_cidrs: Sequence[str]
@@ -118,6 +119,7 @@ class Cluster(PlatformComponent):
             endpoint_private_access=True,
             endpoint_public_access=bool(args.public_access_cidrs),
             public_access_cidrs=list(args.public_access_cidrs) or None,
+            kubernetes_service_ip_address_range=service_cidr(args.vpc_cidr, args.private_access_cidrs),
             enabled_cluster_log_types=list(args.log_types),
             encryption_config_key_arn=args.key_arn,
             create_oidc_provider=True,
@@ -243,6 +245,14 @@ class Cluster(PlatformComponent):
             ),
             opts=self.child(),
         )
+
+
+def service_cidr(vpc_cidr: str, peers: Sequence[str]) -> str:
+    """Where Services have their addresses: said here, for EKS knows nothing of a peer's network."""
+    found = addresses.service_network(addresses.IPv4Network(text) for text in (vpc_cidr, *peers))
+    if found is None:
+        raise ValueError(f"no network is left for Services beside {vpc_cidr} and {', '.join(peers)}")
+    return str(found)
 
 
 def dns_values() -> dict[str, Any]:

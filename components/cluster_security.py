@@ -10,7 +10,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
-from components import iam, names, versions
+from components import addresses, iam, names, versions
 from components import settings as s
 from components.base import PlatformComponent
 from components.quantities import cpu_milli, memory_mib
@@ -18,7 +18,7 @@ from components.quantities import cpu_milli, memory_mib
 _AGENT: Final = "169.254.170.23/32"
 """Where the Pod Identity agent answers on every node."""
 
-_INSIDE: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
+_INSIDE: Final = (*map(str, addresses.PRIVATE), "169.254.0.0/16")
 _OTLP_PORT: Final = 4316
 _SURGE: Final = 1
 

@@ -45,6 +45,7 @@ class ComputeLayer(Layer):
                 account_id=self._account_id,
                 region=self._stack.region,
                 vpc_id=self._loop.network.vpc_id,
+                vpc_cidr=settings.network.cidr,
                 intra_subnet_ids=self._loop.network.intra_subnet_ids,
                 private_subnet_ids=self._loop.network.private_subnet_ids,
                 public_access_cidrs=settings.cluster.public_access_cidrs,

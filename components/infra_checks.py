@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from components import addresses
-from components.infra_settings import GPU_MODELS, MIG_PROFILES, Gpu, LoadBalancer
+from components.infra_settings import GPU_COUNTS, GPU_MODELS, MIG_PROFILES, Gpu, LoadBalancer
 from components.names import PORT
 from components.settings import Settings
 
@@ -50,6 +50,11 @@ def _network(settings: Settings, region: str) -> Iterator[str]:
         yield f"{place}.peerCidr: want a private network, got {peer}"
     elif own is not None and own.overlaps(peer):
         yield f"{place}.peerCidr: {peer} overlaps trainserve:network.cidr {own}, so nothing could be routed"
+    elif own is not None and addresses.service_network([own, peer]) is None:
+        yield (
+            f"{place}.peerCidr: {peer} and trainserve:network.cidr {own} leave neither 172.20.0.0/16 nor "
+            "10.100.0.0/16 free, and the cluster's Services need one of them"
+        )
     if peering.peer_region == region:
         yield f"{place}.peerRegion: leave it out where the peer is in aws:region ({region}) too"
 
@@ -102,6 +107,12 @@ def _gpu(name: str, pool: Gpu) -> Iterator[str]:
         else:
             known = ", ".join(GPU_MODELS)
             yield f"{place}.instanceTypes[{index}]: {kind} has no GPU that is known here: want one of {known}"
+    least = min(GPU_COUNTS.get(kind, 1) for kind in pool.instance_types)
+    if pool.max_gpus < least:
+        yield (
+            f"{place}.maxGpus: want at least {least}, for each machine of instanceTypes has that many, "
+            f"got {pool.max_gpus}"
+        )
     if pool.replicas is not None and pool.sharing != "time-sliced":
         yield f"{place}.replicas: only where sharing is time-sliced, and it is {pool.sharing}"
     if pool.replicas is None and pool.sharing == "time-sliced":

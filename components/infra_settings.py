@@ -21,6 +21,31 @@ GPU_MODELS: Final[dict[str, str]] = {
 }
 """Instance family to GPU, as Bottlerocket names those that can be partitioned."""
 
+GPU_COUNTS: Final[dict[str, int]] = {
+    **{
+        f"{family}.{size}": 1
+        for family in ("g4dn", "g5", "g6", "g6e")
+        for size in ("xlarge", "2xlarge", "4xlarge", "8xlarge", "16xlarge")
+    },
+    **{f"{family}.12xlarge": 4 for family in ("g4dn", "g5", "g6", "g6e")},
+    **{f"{family}.24xlarge": 4 for family in ("g5", "g6", "g6e")},
+    **{f"{family}.48xlarge": 8 for family in ("g5", "g6", "g6e", "p5", "p5e", "p5en")},
+    "g4dn.metal": 8,
+    "gr6.4xlarge": 1,
+    "gr6.8xlarge": 1,
+    "p4d.24xlarge": 8,
+    "p4de.24xlarge": 8,
+    "p5.4xlarge": 1,
+}
+"""Instance type to the GPUs of one machine; a type that is not here may be newer than this table."""
+
+NODE_CPUS: Final = (2, 4, 8, 16)
+"""The CPUs of a general pool's machines."""
+
+GIB_PER_CPU: Final[dict[str, float]] = {"c": 2.625, "m": 4, "r": 8, "t": 4}
+MOST_GIB_PER_CPU: Final = 32
+"""Instance category to the memory beside each CPU, in its family with most; no other category has more."""
+
 MIG_PROFILES: Final[dict[str, tuple[str, ...]]] = {
     "a100.40gb": ("1g.5gb", "2g.10gb", "3g.20gb", "7g.40gb"),
     "a100.80gb": ("1g.10gb", "2g.20gb", "3g.40gb", "7g.80gb"),
@@ -93,7 +118,10 @@ class Peering(Section):
     """Another VPC that this one can talk to; its own routes and rules are the other side's business."""
 
     peer_vpc_id: VpcId
-    peer_cidr: Cidr
+    peer_cidr: Cidr = Field(
+        description="Services of the cluster keep clear of it; one over 172.20.0.0/16 that comes later moves "
+        "them, for which EKS replaces the cluster."
+    )
     peer_account: AccountId | None = None
     peer_region: Region | None = None
 

@@ -1,11 +1,15 @@
 """What the settings of one model must satisfy together."""
 
+import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
 from components.settings import MAX_HYPERPARAMETER_LENGTH, Model, Settings
 from components.steps import Clip, Step, TimestampParts, declaration
 from components.training import METRICS, hyperparameters
+
+_UNSEEN: Final = frozenset({"Cc", "Zl", "Zp"})
+"""Unicode's categories of control characters and of ends of lines and paragraphs."""
 
 _OWN_HYPERPARAMETERS: Final = frozenset(
     {
@@ -41,6 +45,7 @@ def _model(name: str, model: Model) -> Iterator[str]:
     for column in sorted(set(model.categorical or ()) & {*model.drop, model.target}):
         yield f"{place}.categorical: {column} is the target or dropped, so it is no feature"
     yield from _steps(place, model)
+    yield from _printable(place, model)
     for key in sorted(set(model.hyperparameters) & _OWN_HYPERPARAMETERS):
         yield f"{place}.hyperparameters.{key}: the program sets this one itself"
     for key, value in hyperparameters(name, model).items():
@@ -50,6 +55,20 @@ def _model(name: str, model: Model) -> Iterator[str]:
                 f"{place}.{where}: want at most {MAX_HYPERPARAMETER_LENGTH} characters as JSON "
                 f"(SageMaker's limit on a hyperparameter), got {len(value)}"
             )
+
+
+def _printable(place: str, model: Model) -> Iterator[str]:
+    """A control character in a column's name is a slip that nobody sees, and no column has such a name."""
+    used = {
+        "target": {model.target},
+        "drop": set(model.drop),
+        "categorical": set(model.categorical or ()),
+        **{f"steps[{index}]": _columns(step) for index, step in enumerate(model.steps)},
+    }
+    for key, columns in used.items():
+        for column in sorted(columns):
+            if any(unicodedata.category(character) in _UNSEEN for character in column):
+                yield f"{place}.{key}: want a column's name without control characters, got {column!a}"
 
 
 def _metrics(settings: Settings) -> Iterator[str]:

@@ -10,6 +10,7 @@ from components.settings import Settings
 # Minute, hour, day of the month, month, day of the week: the least and the greatest.
 _CRON: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week")
+_OTHERS_NAMESPACES: Final = frozenset({"amazon-cloudwatch", "aws-observability", "karpenter"})
 _NOT_THE_IMAGES: Final = frozenset({"brier"})
 """Metrics of the training script that SageMaker's image does not define, so no tuning job can read them."""
 
@@ -46,7 +47,7 @@ def _fargate(settings: Settings) -> Iterator[str]:
 
 
 def _namespaces(settings: Settings) -> Iterator[str]:
-    taken = {names.MONITORING_NAMESPACE, names.BENCH_NAMESPACE, "amazon-cloudwatch", "karpenter"}
+    taken = {names.MONITORING_NAMESPACE, names.BENCH_NAMESPACE, *_OTHERS_NAMESPACES}
     if settings.workload.namespace in taken:
         yield f"trainserve:workload.namespace: {settings.workload.namespace} is taken by another part"
 
@@ -64,6 +65,11 @@ def _training(settings: Settings, region: str) -> Iterator[str]:
     training = settings.training
     if training.image is not None and f".ecr.{region}." not in training.image:
         yield f"trainserve:training.image: want an image in aws:region {region}, got {training.image}"
+    if training.model_monitor is not None and settings.workload.capture is None:
+        yield (
+            "trainserve:training.modelMonitor: want trainserve:workload.capture too: "
+            "what is captured is all that the monitor sees"
+        )
     tuning = training.tuning
     if tuning is None:
         return

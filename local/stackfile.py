@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from local import stackyaml
 from local.errors import ProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_SECRET_TEXT = "[secret]"  # noqa: S105  # stands where only the CLI could decrypt
+# Stands where only the CLI could decrypt; a setting of a certain form is refused with these words.
+_SECRET_TEXT = "[secret]: only the Pulumi CLI can read it; here it must be plain"  # noqa: S105
+_NEARLY = 0.9
 _SCHEMA_KEYS = {"type", "default", "value", "description", "items", "secret"}
 
 
@@ -39,21 +41,22 @@ class StackConfig:
         Raises:
             ProgramError: no such project or stack, or a file that is not YAML.
         """
-        head = _read(project / "Pulumi.yaml")
+        head = stackyaml.read(project / "Pulumi.yaml")
         if "name" not in head:
             raise ProgramError(f"{project / 'Pulumi.yaml'}: no project there")
-        file = project / f"Pulumi.{stack}.yaml"
-        if not file.exists():
-            known = sorted(path.name.split(".")[1] for path in project.glob("Pulumi.*.yaml"))
+        file = stack_file(project, stack)
+        if file is None:
             raise ProgramError(
-                f"no stack {stack!r}: {file.name} does not exist; there are: {', '.join(known)}"
+                f"no stack {stack!r}: Pulumi.{stack}.yaml does not exist; "
+                f"there are: {', '.join(stacks(project))}"
             )
         name = str(head["name"])
         values: dict[str, Any] = {}
-        for key, declared in (head.get("config") or {}).items():
+        for key, declared in _config("Pulumi.yaml", head).items():
             if (value := _default(declared)) is not None:
                 values[_qualified(name, key)] = value
-        for key, value in (_read(file).get("config") or {}).items():
+        for key, value in _config(file.name, stackyaml.read(file)).items():
+            _check_namespace(file.name, name, key)
             values[_qualified(name, key)] = value
         for key, text in overrides.items():
             _override(values, _qualified(name, key), text)
@@ -67,18 +70,35 @@ class StackConfig:
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def stacks(project: Path) -> list[str]:
+    """The stacks that have a file."""
+    files = (path.name for path in project.glob("Pulumi.*.yaml"))
+    return sorted(name.removeprefix("Pulumi.").removesuffix(".yaml") for name in files)
+
+
+def stack_file(project: Path, stack: str) -> Path | None:
+    """A stack's file; None if there is none, or cannot be: a name may be too long for any file."""
+    path = project / f"Pulumi.{stack}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return path if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _config(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    config = content.get("config")
+    if config is None:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProgramError(f"{path.name} cannot be read: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ProgramError(f"{path.name}: want a mapping, got {type(content).__name__}")
-    return content
+    if not isinstance(config, dict):
+        raise ProgramError(f"{file}: config: want a mapping from key to value, got {stackyaml.kind(config)}")
+    return config
+
+
+def _check_namespace(file: str, project: str, key: str) -> None:
+    """Nobody reads what stands under a misspelt project, and nobody would say so."""
+    namespace, _, rest = key.rpartition(":")
+    if namespace != project and difflib.get_close_matches(namespace, [project], cutoff=_NEARLY):
+        raise ProgramError(f"{file}: {key}: did you mean {project}:{rest}? No program reads {namespace}")
 
 
 def _qualified(project: str, key: str) -> str:
@@ -99,16 +119,21 @@ def _override(values: dict[str, Any], path: str, text: str) -> None:
     if not inner:
         values[key] = text
         return
-    node: Any = values.setdefault(key, {})
-    if isinstance(node, str):
-        node = values[key] = json.loads(node)
-    for part in inner[:-1]:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
-    node[int(inner[-1]) if isinstance(node, list) else inner[-1]] = value
+    try:
+        node: Any = values.setdefault(key, {})
+        if isinstance(node, str):
+            node = values[key] = json.loads(node)
+        for part in inner[:-1]:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        node[int(inner[-1]) if isinstance(node, list) else inner[-1]] = value
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ProgramError(
+            f"{path}: no such place: want parts of a mapping, or of a list that long"
+        ) from error
 
 
 def _without_secrets(value: Any) -> Any:  # noqa: ANN401  # YAML

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from local.errors import LocalError
+from local.stackfile import stack_file, stacks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,7 +41,7 @@ def resolve(project: Path, stack: str, against: str) -> Other:
     Raises:
         LocalError: neither.
     """
-    if (project / f"Pulumi.{against}.yaml").is_file():
+    if stack_file(project, against) is not None:
         return Other(against, None, f"stack {against}")
     commit = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{against}^{{commit}}")
     if commit is None:
@@ -48,11 +49,6 @@ def resolve(project: Path, stack: str, against: str) -> Other:
         raise LocalError(f"--against {against!r}: neither a stack (there are: {known}) nor a git revision")
     sha = commit.decode().strip()
     return Other(stack, sha, f"{against} ({sha[:_SHORT]})")
-
-
-def stacks(project: Path) -> list[str]:
-    """The stacks that have a file."""
-    return sorted(path.name.split(".")[1] for path in project.glob("Pulumi.*.yaml"))
 
 
 class Running:
@@ -139,9 +135,9 @@ def _environment() -> dict[str, str]:
 
 
 def _git(project: Path, *arguments: str) -> bytes | None:
-    """What git prints; None if it fails or is not there."""
+    """What git prints; None if it fails, is not there, or cannot be given such an argument."""
     try:
         done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, check=False)
-    except FileNotFoundError:
+    except OSError:
         return None
     return done.stdout if done.returncode == 0 else None

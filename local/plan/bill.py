@@ -211,6 +211,8 @@ class _Bill:
             self._node_lines(component, now)
             factor = self.assumptions.region_factor
             self._peak_extra += factor * (self._monthly(peak) - self._monthly(now))
+        elif carried := [group for group in on_nodes if group.peak and not group.gpus]:
+            self.notes.append(nodes.too_large(carried))
         for group in on_nodes:
             if group.gpus:
                 self._gpus(group, spot=any(pool.spot for pool in pools if pool.gpu))

@@ -59,6 +59,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the plan and show it; the exit status."""
+    if options.output is None and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise LocalError("standard output is closed, so the plan has nowhere to go: want --output FILE")
     # A short process that makes few cycles and loads thousands of classes: collecting takes a third of it.
     gc.disable()
     keep_bytecode()
@@ -108,8 +110,11 @@ def _write(text: str) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        # What is left in the buffer would fail once more as Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise LocalError(f"standard output takes no plan: {error.strerror or error}") from error
 
 
 def _render(plan: object, wanted: str, *, colour: bool) -> str:

@@ -25,6 +25,8 @@ _FARGATE: Final = (
     (1, range(2, 9)),
     (2, range(4, 17)),
     (4, range(8, 31)),
+    (8, range(16, 61, 4)),
+    (16, range(32, 121, 8)),
 )
 _KUBELET_GIB: Final = 0.25
 _UNKNOWN: Final = Footprint(pods=0, vcpu=0, gib=0, namespace="default", labels={})

@@ -22,6 +22,8 @@ _LETTERS: Final = 15
 _BAR: Final = 22.0
 _WIDTH: Final = 1000.0
 _LABEL: Final = 300.0
+_LEAST: Final = 0.82
+"""How far the diagram may be shrunk: its smallest letters are 13.5 px, and below 11 px nobody reads them."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ def components(snapshot: Snapshot, monthly: Mapping[str, float], durations: Dura
     parts = [_line(at[name], at[other]) for name in names for other in sorted(kept[name])]
     parts += [_box(at[n], Part(n, counts.get(n, 0), monthly.get(n, 0.0)), edges[n]) for n in names]
     return Markup(
-        '<svg class="chart diagram" viewBox="0 0 {:.0f} {:.0f}" style="max-width:{:.0f}px" role="img"'
-        ' aria-label="Parts of the platform and what they need">{}</svg>'
-    ).format(width, height, max(width, 400), Markup("").join(parts))
+        '<svg class="chart diagram" viewBox="0 0 {:.0f} {:.0f}" style="min-width:{:.0f}px;max-width:{:.0f}px"'
+        ' role="img" aria-label="Parts of the platform and what they need">{}</svg>'
+    ).format(width, height, max(width, 400) * _LEAST, max(width, 400), Markup("").join(parts))
 
 
 def timeline(path: CriticalPath) -> Markup:

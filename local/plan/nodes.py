@@ -85,7 +85,7 @@ def nodes(  # noqa: PLR0913  # the load, the machines, and the rules between the
     *,
     spot: bool,
 ) -> Nodes | None:
-    """The cheapest nodes that carry `needed` (how many, of what); None if nothing is to be carried.
+    """The cheapest nodes that carry `needed` (how many, of what); None if there is nothing, or no such node.
 
     One instance type for all, `fewest` at least; daemons take `each` (vCPU, GiB) of every node. With `spot`,
     and a pool for it, all but one are spot: the one is the on-demand floor.
@@ -111,6 +111,16 @@ def nodes(  # noqa: PLR0913  # the load, the machines, and the rules between the
         on_spot = count
     floor = _floor(name, [pool for pool in general if pool.on_demand], prices) if on_spot else name
     return Nodes(instance=name, floor=floor, on_demand=count - on_spot, spot=on_spot)
+
+
+def too_large(groups: Sequence[Pods]) -> str:
+    """What to say where no node carries all of `groups`."""
+    largest = {max(groups, key=lambda group: group.vcpu).name, max(groups, key=lambda group: group.gib).name}
+    sizes = [f"{of.name} ({of.vcpu:g} vCPU, {of.gib:g} GiB)" for of in groups if of.name in largest]
+    return (
+        f"no node type of the price table that the pools may start has room for {', '.join(sizes)}:"
+        " no nodes are in this bill"
+    )
 
 
 def _floor(instance: str, pool_list: Iterable[Pool], prices: Prices) -> str:

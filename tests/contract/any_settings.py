@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
+from components import addresses
 from components import infra_settings as infra
 from components import operations_settings as operations
 from components import settings as s
@@ -100,9 +101,13 @@ def environments(production: bool) -> st.SearchStrategy[dict[str, Any]]:
 @st.composite
 def networks(draw: st.DrawFn, production: bool, region: str) -> dict[str, Any]:
     own = draw(network(20, 16))
-    apart = network(28).filter(
-        lambda text: not ipaddress.IPv4Network(text).overlaps(ipaddress.IPv4Network(own))
-    )
+    vpc = ipaddress.IPv4Network(own)
+
+    def goes_with(text: str) -> bool:
+        peer = ipaddress.IPv4Network(text)
+        return not peer.overlaps(vpc) and addresses.service_network([vpc, peer]) is not None
+
+    apart = network(28).filter(goes_with)
     elsewhere = st.sampled_from([other for other in REGIONS if other != region])
     peering = section(
         infra.Peering,
@@ -149,21 +154,22 @@ def clusters(draw: st.DrawFn, production: bool) -> dict[str, Any]:
 def gpu_pools(draw: st.DrawFn) -> dict[str, Any]:
     partitioned = {f"{family}.24xlarge": gpu for family, gpu in infra.GPU_MODELS.items() if family[0] == "p"}
     sharing = draw(st.sampled_from(["exclusive", "time-sliced", "mig"]))
-    types = chosen([f"{family}.xlarge" for family in infra.GPU_MODELS], 1, 3)
+    types = draw(chosen([f"{family}.xlarge" for family in infra.GPU_MODELS], 1, 3))
     replicas: st.SearchStrategy[Any] = st.none()
     profile: st.SearchStrategy[Any] = st.none()
     if sharing == "time-sliced":
         replicas = st.integers(2, 48)
     if sharing == "mig":
         kind = draw(st.sampled_from(sorted(partitioned)))
-        types, profile = st.just([kind]), st.sampled_from(infra.MIG_PROFILES[partitioned[kind]])
+        types, profile = [kind], st.sampled_from(infra.MIG_PROFILES[partitioned[kind]])
+    least = min(infra.GPU_COUNTS.get(kind, 1) for kind in types)
     fields = section(
         infra.Gpu,
-        ("sharing", "replicas", "migProfile"),
+        ("sharing", "replicas", "migProfile", "maxGpus"),
         sharing=st.just(sharing),
-        instanceTypes=types,
+        instanceTypes=st.just(types),
         capacity=st.sampled_from(["on-demand", "spot"]),
-        maxGpus=st.integers(1, 1000),
+        maxGpus=st.integers(least, 1000),
         replicas=replicas,
         migProfile=profile,
     )
@@ -176,7 +182,10 @@ def node_pools(fargate: bool) -> st.SearchStrategy[dict[str, Any]]:
     spot = section(infra.Spot, instanceFamilies=chosen(FAMILIES, 5), maxCpus=cpus)
     return section(
         infra.NodePools,
-        onDemand=section(infra.OnDemand, instanceFamilies=chosen(FAMILIES, 1), maxCpus=cpus),
+        # Some node must have room for the largest pod that is drawn.
+        onDemand=section(
+            infra.OnDemand, instanceFamilies=chosen(FAMILIES, 1), maxCpus=st.integers(4, 10_000)
+        ),
         spot=spot | st.none(),
         gpu=st.just({}) if fargate else st.dictionaries(pools, gpu_pools(), max_size=3),
         volumeGb=st.integers(20, 1000),
@@ -208,7 +217,7 @@ def load_balancers(draw: st.DrawFn, production: bool, region: str, stopping: int
 
 
 @st.composite
-def trainings(draw: st.DrawFn, region: str, first: Mapping[str, bool]) -> dict[str, Any]:
+def trainings(draw: st.DrawFn, region: str, first: Mapping[str, bool], captured: bool) -> dict[str, Any]:
     """`first`: the models, and whether there is data for their first training."""
     instance = st.sampled_from(["ml.m5.large", "ml.c7i.4xlarge", "ml.p4d.24xlarge"])
     digest = "sha256:" + "a" * 64
@@ -228,7 +237,7 @@ def trainings(draw: st.DrawFn, region: str, first: Mapping[str, bool]) -> dict[s
         image=st.just(f"123456789012.dkr.ecr.{region}.amazonaws.com/own/train@{digest}") | st.none(),
         tuning=tuning | st.none() if data else st.none(),
         pipeline=st.booleans(),
-        modelMonitor=monitor | st.none(),
+        modelMonitor=monitor | st.none() if captured else st.none(),
         instanceType=instance,
         volumeGb=st.integers(1, 16384),
         maxRuntimeSeconds=st.just(limit),
@@ -336,7 +345,7 @@ def any_stack(draw: st.DrawFn) -> AnyStack:
         network=networks(production, region),
         cluster=clusters(production),
         storage=storage,
-        training=trainings(region, first),
+        training=trainings(region, first, workload["capture"] is not None),
         retraining=retraining,
         workload=st.just(workload),
         nodePools=node_pools(fargate),

@@ -42,7 +42,7 @@ training: {{tuning: {{}}, modelMonitor: {{}}}}
 nodePools:
   gpu:
     slices: {{instanceTypes: [g5.xlarge], sharing: time-sliced, replicas: 4}}
-    parts: {{instanceTypes: [p4d.24xlarge], sharing: mig, migProfile: 1g.5gb}}
+    parts: {{instanceTypes: [p4d.24xlarge], sharing: mig, migProfile: 1g.5gb, maxGpus: 8}}
 loadBalancer:
   host: models.example.com
   certificateArn: arn:aws:acm:us-east-1:123456789012:certificate/{ID}
@@ -120,7 +120,9 @@ OTHER: dict[str, Any] = {
 TOGETHER: dict[str, Document] = {
     # Field → what must be set with it; such a field is changed in a run of its own.
     "Gpu.sharing": {"nodePools.gpu.slices.replicas": None},
+    "Workload.capture": {"training.modelMonitor": None},
     "Workload.compute": {
+        "training.modelMonitor": None,
         "workload.capture": None,
         "security.networkPolicies": False,
         "security.subjectKey": False,

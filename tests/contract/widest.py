@@ -30,7 +30,12 @@ def widest() -> dict[str, Any]:
                     "replicas": 4,
                     "capacity": "spot",
                 },
-                "parts": {"instanceTypes": ["p4d.24xlarge"], "sharing": "mig", "migProfile": "1g.5gb"},
+                "parts": {
+                    "instanceTypes": ["p4d.24xlarge"],
+                    "sharing": "mig",
+                    "migProfile": "1g.5gb",
+                    "maxGpus": 8,
+                },
             }
         },
         "trainserve:workload": {**config["trainserve:workload"], "grpcPort": 8081},

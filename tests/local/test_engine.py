@@ -77,7 +77,7 @@ def test_exports_and_component_outputs(small: ProgramRun) -> None:
 
 
 def test_a_secret_that_only_the_cli_could_decrypt_is_tolerated(small: ProgramRun) -> None:
-    assert one(small, "password").inputs["secretString"] == "[secret]"
+    assert one(small, "password").inputs["secretString"].startswith("[secret]")
 
 
 def test_what_is_made_up_is_the_same_at_every_run(small: ProgramRun) -> None:

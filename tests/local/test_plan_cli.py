@@ -128,6 +128,19 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
 
 
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (">&-", "error: standard output is closed, so the plan has nowhere to go: want --output FILE\n"),
+        ("> /dev/full", "error: standard output takes no plan: No space left on device\n"),
+    ],
+)
+def test_a_plan_that_cannot_be_written_is_an_error(where: str, said: str) -> None:
+    command = f"{sys.executable} -m local plan dev --project {SMALL} {where}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_what_the_program_prints_is_not_in_the_plan() -> None:
     done = plan("dev", "--project", str(SMALL), "--format", "json", SMALL_MODE="prints")
     assert json.loads(done.stdout)["stack"] == "dev"

@@ -130,6 +130,8 @@ def test_a_profile_with_labels_takes_only_their_pods() -> None:
         (0.25, 0.5, (0.25, 1)),
         (0.3, 0.5, (0.5, 1)),
         (1, 7.9, (2, 9)),
+        (5, 16, (8, 20)),
+        (16, 119.7, (16, 120)),
         (99, 1, (99, 1.25)),
     ],
 )
@@ -196,6 +198,14 @@ def test_the_pools_decide_which_node_types_are_considered() -> None:
     assert any("c7i.xlarge" in line.what for line in only.lines)
     cheapest = cost(*workload, pool("p", "on-demand", family=["c7i", "m7g"]))
     assert any("m7g.large" in line.what for line in cheapest.lines)
+
+
+def test_pods_that_no_node_has_room_for_are_said() -> None:
+    small = pool("p", "on-demand", family=["c7i", "m7i"])
+    found = cost(deployment_item(cpu="1", memory="200Gi"), scaler(), small)
+    assert [line for line in found.lines if line.kind == "compute"] == []
+    (note,) = found.notes
+    assert "that the pools may start has room for m (1 vCPU, 200 GiB): no nodes are in this bill" in note
 
 
 def test_gpu_pools_cost_when_a_pod_asks_for_one() -> None:

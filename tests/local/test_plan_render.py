@@ -134,6 +134,9 @@ def test_the_diagram_shows_each_part_and_thins_lines_that_follow_from_others() -
     assert diagram.reduced(diagram.needs(taken)) == {"c": {"b"}, "b": {"a"}, "a": set()}
     svg = str(diagram.components(taken, {}, tables.durations()))
     assert svg.count('class="part"') == 3
+    # Three boxes of 138 with gaps of 46: letters of 13.5 px are never drawn with fewer than 11.
+    assert 'style="min-width:418px;max-width:510px"' in svg
+    assert 418 / 510 * 13.5 > 11
     assert svg.count('class="edge"') == 2
 
 

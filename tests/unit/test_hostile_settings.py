@@ -123,6 +123,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "want a path of at most 1000 printable",
     ),
     ({"training.tuning": {"maxJobs": 1}}, "training.tuning.parallelJobs: want at most maxJobs (1), got 2"),
+    ({"models.flights.target": "la\x1bte"}, r"models.flights.target: want a column's name without control"),
+    ({"models.flights.drop": ["a\tb"]}, r"models.flights.drop: want a column's name without control"),
+    (
+        step(op="log1p", column="a\u2028b"),
+        r"steps[0]: want a column's name without control characters, got 'a\u",
+    ),
     ({"models.flights.metric": "AUC!"}, "models.flights.metric: want a metric of XGBoost's like auc, got"),
     (
         {"models.flights.metric": "rmse"},

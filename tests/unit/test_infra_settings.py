@@ -192,6 +192,21 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         },
         "nodePools.gpu.a.migProfile: want one of 1g.10gb, 2g.20gb, 3g.40gb, 7g.80gb for h100.80gb",
     ),
+    (
+        "dev",
+        {"nodePools.gpu": {"a": {"instanceTypes": ["p4d.24xlarge", "p5.48xlarge"]}}},
+        "nodePools.gpu.a.maxGpus: want at least 8, for each machine of instanceTypes has that many, got 4",
+    ),
+    (
+        "dev",
+        {"network.cidr": "10.100.0.0/16", "network.peering": {**PEER, "peerCidr": "172.16.0.0/12"}},
+        "network.peering.peerCidr: 172.16.0.0/12 and trainserve:network.cidr 10.100.0.0/16 leave neither",
+    ),
+    (
+        "dev",
+        {"network.cidr": "172.20.16.0/20", "network.peering": {**PEER, "peerCidr": "10.0.0.0/8"}},
+        "network.peering.peerCidr: 10.0.0.0/8 and trainserve:network.cidr 172.20.16.0/20 leave neither",
+    ),
     ("dev", {"nodePools.gpu": {"spot": A10}}, "nodePools.gpu.spot: this name is taken"),
     ("dev", {"nodePools.gpu": {"standard": A10}}, "nodePools.gpu.standard: this name is taken"),
     (
@@ -249,11 +264,19 @@ RIGHT: list[dict[str, Any]] = [
     {"network.peering": {**PEER, "peerAccount": "123456789012", "peerRegion": "eu-west-1"}},
     {"network.flowLogs": "arn:aws:s3:::central-flow-logs"},
     {"nodePools.spot": None},
+    {"network.cidr": "172.20.0.0/16", "network.peering": {**PEER, "peerCidr": "172.16.0.0/14"}},
     {
         "nodePools.gpu": {
             "shared": {**A10, "sharing": "time-sliced", "replicas": 4},
             "whole": A10,
-            "parts": {"instanceTypes": ["p4d.24xlarge"], "sharing": "mig", "migProfile": "1g.5gb"},
+            "parts": {
+                "instanceTypes": ["p4d.24xlarge"],
+                "sharing": "mig",
+                "migProfile": "1g.5gb",
+                "maxGpus": 8,
+            },
+            "either": {"instanceTypes": ["p5.48xlarge", "g5.12xlarge"], "maxGpus": 4},
+            "newer": {"instanceTypes": ["g6.3xlarge"], "maxGpus": 1},
         }
     },
     {

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_settings import refusal
+from components import fargate_logs
+from tests.unit.setting_files import refusal
 
 DIGEST = "sha256:" + "a" * 64
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/own@{DIGEST}"
@@ -97,6 +98,11 @@ FIELDS: list[tuple[str, Any, str]] = [
         "monitoring",
         "trainserve:workload.namespace: monitoring is taken by another part",
     ),
+    (
+        "workload.namespace",
+        fargate_logs._NAMESPACE,
+        "trainserve:workload.namespace: aws-observability is taken by another part",
+    ),
 ]
 
 
@@ -139,6 +145,11 @@ TOGETHER: list[tuple[str, dict[str, Any], str]] = [
         "dev",
         {**FARGATE, "nodePools.gpu": {"a": {"instanceTypes": ["g6.xlarge"]}}},
         "Fargate has no GPUs: take trainserve:nodePools.gpu away",
+    ),
+    (
+        "dev",
+        {"training.modelMonitor": {}, "workload.capture": None},
+        "trainserve:training.modelMonitor: want trainserve:workload.capture too: what is captured is all",
     ),
     (
         "dev",
