@@ -82,7 +82,7 @@ class LoadBalancer(PlatformComponent):
             namespace=names.KUBE_SYSTEM,
             service_account=names.LOAD_BALANCER_CONTROLLER,
             role_arn=role.arn,
-            opts=self.child(depends_on=args.order.before(teardown.BALANCER_RIGHTS)),
+            opts=self.child(depends_on=[policy, *args.order.before(teardown.BALANCER_RIGHTS)]),
         )
         args.order.made(teardown.BALANCER_RIGHTS, [policy, association])
 

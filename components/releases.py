@@ -173,28 +173,30 @@ class Releases(PlatformComponent):
             "jobs": ("A training job ended", json.dumps(job_pattern(args.stack), sort_keys=True)),
             "builds": ("A serving image was built", builds),
         }
-        ready: list[pulumi.Resource] = [policy]
-        rules: list[aws.cloudwatch.EventRule] = []
-        for label, (description, pattern) in patterns.items():
-            rule = aws.cloudwatch.EventRule(
+        rules = {
+            label: aws.cloudwatch.EventRule(
                 f"{name}-{label}", description=description, event_pattern=pattern, opts=self.child()
             )
-            target = aws.cloudwatch.EventTarget(
+            for label, (description, pattern) in patterns.items()
+        }
+        allowed = aws.sqs.QueuePolicy(
+            f"{name}-undelivered-policy",
+            queue_url=undelivered.url,
+            policy=iam.rules_may_send(undelivered.arn, [rule.arn for rule in rules.values()]),
+            opts=self.child(),
+        )
+        ready: list[pulumi.Resource] = [policy]
+        ready += [
+            aws.cloudwatch.EventTarget(
                 f"{name}-{label}",
                 rule=rule.name,
                 arn=machine.arn,
                 role_arn=role.arn,
                 dead_letter_config={"arn": undelivered.arn},
-                opts=self.child(depends_on=[policy]),
+                opts=self.child(depends_on=[policy, allowed]),
             )
-            rules.append(rule)
-            ready.append(target)
-        aws.sqs.QueuePolicy(
-            f"{name}-undelivered-policy",
-            queue_url=undelivered.url,
-            policy=iam.rules_may_send(undelivered.arn, [rule.arn for rule in rules]),
-            opts=self.child(),
-        )
+            for label, rule in rules.items()
+        ]
         return ready
 
     def _rules_role(self, machine: aws.sfn.StateMachine) -> tuple[aws.iam.Role, aws.iam.RolePolicy]:

@@ -81,13 +81,12 @@ class Retraining(PlatformComponent):
             function_response_types=["ReportBatchItemFailures"],
             opts=self.child(depends_on=function.ready),
         )
-        rules = [self._uploads(model, queue, undelivered) for model in args.models]
-        allowed = self._allow_rules(queue, undelivered, [rule.arn for rule, _ in rules])
+        uploads = self._uploads(queue, undelivered)
         self._drift_schedule()
         self.queue_url, self.queue_arn = queue.url, queue.arn
         self.queue_names = {"uploads": queue.name, "failed": dead.name, "undelivered": undelivered.name}
         self.function_name = function.function_name
-        self.ready = [mapping, *allowed, *(target for _, target in rules)]
+        self.ready = [mapping, *uploads]
         self.finish("queue_url", "queue_arn")
 
     def _function(self, queue: aws.sqs.Queue) -> PythonFunction:
@@ -123,27 +122,33 @@ class Retraining(PlatformComponent):
         queue_alarm(self, f"{self._name}-{label}-alarm", queue, self._args.alarm_topic_arn)
         return queue
 
-    def _uploads(
-        self, model: str, queue: aws.sqs.Queue, undelivered: aws.sqs.Queue
-    ) -> tuple[aws.cloudwatch.EventRule, aws.cloudwatch.EventTarget]:
+    def _uploads(self, queue: aws.sqs.Queue, undelivered: aws.sqs.Queue) -> list[pulumi.Resource]:
+        """New data to the queue, which takes it by then: an event that a queue refuses is lost."""
+        rules = {model: self._uploads_rule(model) for model in self._args.models}
+        allowed = self._allow_rules(queue, undelivered, [rule.arn for rule in rules.values()])
+        targets = [
+            aws.cloudwatch.EventTarget(
+                f"{self._name}-uploads-{model}",
+                rule=rule.name,
+                arn=queue.arn,
+                sqs_target={"message_group_id": model},
+                dead_letter_config={"arn": undelivered.arn},
+                opts=self.child(depends_on=allowed),
+            )
+            for model, rule in rules.items()
+        ]
+        return [*allowed, *targets]
+
+    def _uploads_rule(self, model: str) -> aws.cloudwatch.EventRule:
         pattern = pulumi.Output.from_input(self._args.data_bucket).apply(
             lambda bucket: json.dumps(upload_pattern(bucket, model), sort_keys=True)
         )
-        rule = aws.cloudwatch.EventRule(
+        return aws.cloudwatch.EventRule(
             f"{self._name}-uploads-{model}",
             description=f"New data for {model}",
             event_pattern=pattern,
             opts=self.child(),
         )
-        target = aws.cloudwatch.EventTarget(
-            f"{self._name}-uploads-{model}",
-            rule=rule.name,
-            arn=queue.arn,
-            sqs_target={"message_group_id": model},
-            dead_letter_config={"arn": undelivered.arn},
-            opts=self.child(),
-        )
-        return rule, target
 
     def _drift_schedule(self) -> None:
         """When drift is looked for: disabled and without a target until there is a function for it."""

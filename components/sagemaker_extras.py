@@ -41,7 +41,7 @@ class SageMakerExtrasArgs:
     artifact_bucket: pulumi.Input[str]
     key_arn: pulumi.Input[str]
     after: Sequence[pulumi.Resource]
-    """The role's rights, the code and the data: a tuning job starts at once."""
+    """The role's rights, the code and the data: a tuning job starts at once, a monitor's within the hour."""
 
 
 class SageMakerExtras(PlatformComponent):
@@ -152,7 +152,7 @@ class SageMakerExtras(PlatformComponent):
             pipeline_description=f"Trains {model} on the data set of one manifest",
             pipeline_definition=definition,
             role_arn=self._args.role_arn,
-            opts=self.child(),
+            opts=self.child(depends_on=self._args.after),
         )
 
     def _monitor(self, model: str, monitor: s.ModelMonitor) -> None:
@@ -194,7 +194,7 @@ class SageMakerExtras(PlatformComponent):
             },
             stopping_condition={"max_runtime_in_seconds": _MONITOR_RUNTIME_S},
             network_config={"enable_inter_container_traffic_encryption": True},
-            opts=self.child(),
+            opts=self.child(depends_on=args.after),
         )
         aws.sagemaker.MonitoringSchedule(
             f"{self._name}-monitor-{model}",

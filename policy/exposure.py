@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from policy.encryption import BUCKET
 from policy.model import Complaint, Rule, Stack, Subject, each, listed, statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _LARGEST_GIVEN: Final = 8
 """A /8 is the most that anyone was ever given: what is wider is the internet, whole or in halves."""
 
+_WHO: Final = frozenset(
+    {
+        "aws:principalaccount",
+        "aws:principalarn",
+        "aws:principalorgid",
+        "aws:principalorgpaths",
+        "aws:sourceaccount",
+        "aws:sourcearn",
+        "aws:sourceorgid",
+        "aws:sourcevpc",
+        "aws:sourcevpce",
+        "kms:calleraccount",
+    }
+)
+"""Condition keys, in lower case, that say whose request it is; others say only how it came."""
+
+_IS: Final = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike"})
+"""Operators that only certain values meet; not with IfExists or ForAllValues:, which a missing key meets."""
+
+_OF_SEVERAL: Final = "ForAnyValue:"
+"""Stands before an operator whose key has several values."""
+
+_ALB: Final = "alb.ingress.kubernetes.io/"
 _BLOCK: Final = "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"
 _BLOCKS: Final = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
 
@@ -32,14 +56,39 @@ def _buckets(stack: Stack) -> Iterable[Complaint]:
 
 
 @each(
-    "aws:s3/bucketPolicy:BucketPolicy", "aws:sqs/queuePolicy:QueuePolicy", "aws:sns/topicPolicy:TopicPolicy"
+    "aws:kms/key:Key",
+    "aws:s3/bucketPolicy:BucketPolicy",
+    "aws:sqs/queuePolicy:QueuePolicy",
+    "aws:sns/topicPolicy:TopicPolicy",
 )
 def _anyone(subject: Subject) -> Iterable[str]:
     for statement in statements(subject.props.get("policy")):
         principal: Any = statement.get("Principal")
         everybody = principal == "*" or (isinstance(principal, dict) and "*" in listed(principal.get("AWS")))
-        if everybody and statement.get("Effect") == "Allow" and not statement.get("Condition"):
+        # NotPrincipal is everybody but a few.
+        if not everybody and "NotPrincipal" not in statement:
+            continue
+        if statement.get("Effect") == "Allow" and not _narrowed(statement):
             yield f"statement {statement.get('Sid', '?')} allows anyone"
+
+
+def _narrowed(statement: Mapping[str, Any]) -> bool:
+    """Whether a condition says whose requests are meant."""
+    conditions: Mapping[str, Any] = statement.get("Condition", {})
+    return any(
+        str(key).lower() in _WHO and all(_somebody(str(value)) for value in listed(values))
+        for operator, wanted in conditions.items()
+        if operator.removeprefix(_OF_SEVERAL) in _IS
+        for key, values in wanted.items()
+    )
+
+
+def _somebody(value: str) -> bool:
+    """Whether a condition's value is somebody's: no wildcard, and no ARN of any account, or of any name."""
+    parts = value.split(":", 5)
+    if parts[0] != "arn":
+        return not value.startswith(("*", "?"))
+    return len(parts) == 6 and not (parts[4] or parts[5]).startswith(("*", "?"))
 
 
 def _open(ranges: Iterable[Any]) -> bool:
@@ -85,9 +134,22 @@ def _cluster(subject: Subject) -> Iterable[str]:
 @each("kubernetes:networking.k8s.io/v1:Ingress")
 def _ingress(subject: Subject) -> Iterable[str]:
     annotations = subject.at("metadata.annotations") or {}
-    public = annotations.get("alb.ingress.kubernetes.io/scheme") == "internet-facing"
-    if public and not annotations.get("alb.ingress.kubernetes.io/certificate-arn"):
+    if annotations.get(f"{_ALB}scheme") != "internet-facing":
+        return
+    if not annotations.get(f"{_ALB}certificate-arn"):
         yield "faces the internet without a certificate"
+    # With a certificate and no list, the controller listens on HTTPS alone.
+    listening = annotations.get(f"{_ALB}listen-ports", '[{"HTTPS": 443}]')
+    if isinstance(listening, str) and _protocols(listening) != {"HTTPS"}:
+        yield f"faces the internet on {listening}"
+
+
+def _protocols(listeners: str) -> set[str]:
+    """What a list like [{"HTTPS": 443}] listens with; nothing if it cannot be read."""
+    try:
+        return {protocol for listener in json.loads(listeners) for protocol in listener}
+    except (TypeError, ValueError):
+        return set()
 
 
 @each("kubernetes:core/v1:Service")
@@ -112,7 +174,7 @@ RULES: Final = (
     Rule(
         id="resource-policy-not-open",
         level="mandatory",
-        advice="Name the principal, or add a condition on the source's ARN or account.",
+        advice="Name the principal, or add a condition that its ARN, account or network is a certain one.",
         check=_anyone,
     ),
     Rule(
@@ -130,7 +192,7 @@ RULES: Final = (
     Rule(
         id="ingress-with-certificate",
         level="mandatory",
-        advice="Give the Ingress a certificate, or make its scheme internal.",
+        advice="Give the Ingress a certificate and HTTPS listeners only, or make its scheme internal.",
         check=_ingress,
     ),
     Rule(

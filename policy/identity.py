@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -52,6 +53,12 @@ WITHOUT_RESOURCE: Final = (
 )
 """Actions that IAM gives no resource level, or whose lists have none (Service Authorization Reference)."""
 
+_OTHERS_KINDS: Final = ("image/*", "snapshot/*")
+"""Of EC2: machine images are other accounts' and have no tag of ours."""
+
+_WILDCARD: Final = re.compile(r"[*?]")
+_ONLY_A_KIND: Final = re.compile(r"([a-z0-9.-]+[/:])?")
+_TAG_KEYS: Final = ("aws:ResourceTag/", "aws:RequestTag/", "ec2:ResourceTag/")
 _ADMINISTRATORS: Final = ("AdministratorAccess", "PowerUserAccess", "IAMFullAccess")
 
 
@@ -84,18 +91,43 @@ def _resources(subject: Subject) -> Iterable[str]:
     for statement in allowing(subject):
         if "NotResource" in statement:
             yield f"{_name(statement)} allows every resource but a list (NotResource)"
-        if "*" not in listed(statement.get("Resource")) or bound_by_tag(statement):
+        wide = [str(arn) for arn in listed(statement.get("Resource")) if everything(str(arn))]
+        if not wide or bound_by_tag(statement):
             continue
         for action in listed(statement.get("Action")):
             if not without_resource(str(action)):
-                yield f"{_name(statement)} allows {action} on every resource"
+                yield f"{_name(statement)} allows {action} on {', '.join(wide)}"
+
+
+def everything(arn: str) -> bool:
+    """Whether an ARN stands for all of AWS, of a service, or of a kind; a wildcard may be the rest of a name.
+
+    What does not begin with `arn:` refers to a resource that is not made yet, and so names it.
+    """
+    if _WILDCARD.match(arn):
+        return True
+    if not arn.startswith("arn:") or not _WILDCARD.search(arn):
+        return False
+    parts = arn.split(":", 5)
+    if len(parts) < 6 or any(_WILDCARD.search(part) for part in parts[1:3]):
+        return True
+    service, named = parts[2], parts[5]
+    if service == "ec2" and named in _OTHERS_KINDS:
+        return False
+    return _ONLY_A_KIND.fullmatch(_WILDCARD.split(named)[0]) is not None
 
 
 def bound_by_tag(statement: Mapping[str, Any]) -> bool:
-    """Whether a condition narrows the statement to resources, or requests, with a certain tag."""
+    """Whether a condition narrows the statement to resources, or requests, whose tag has a certain value.
+
+    That a tag has any value, or another one, or the right one if it is there, says little.
+    """
     conditions: Mapping[str, Any] = statement.get("Condition", {})
-    keys = [str(key) for operator in conditions.values() for key in operator]
-    return any(key.startswith(("aws:ResourceTag/", "aws:RequestTag/", "ec2:ResourceTag/")) for key in keys)
+    return any(
+        str(key).startswith(_TAG_KEYS) and not any(_WILDCARD.match(str(value)) for value in listed(values))
+        for operator in ("StringEquals", "StringLike")
+        for key, values in conditions.get(operator, {}).items()
+    )
 
 
 @each("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "aws:iam/role:Role")

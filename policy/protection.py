@@ -17,12 +17,22 @@ _STATEFUL: Final = (
     "eks:index:Cluster",
 )
 
+_REFUSING: Final = {
+    "aws:dynamodb/table:Table": "deletionProtectionEnabled",
+    "aws:eks/cluster:Cluster": "deletionProtection",
+    "eks:index:Cluster": "deletionProtection",
+}
+"""What AWS itself refuses to delete, by whatever way it is asked, and the property that tells it to."""
+
 
 def _protected(stack: Stack) -> Iterable[Complaint]:
     if stack.production:
         for subject in stack.of(*_STATEFUL):
             if not subject.protect:
                 yield subject, "can be deleted by a mistake"
+        for subject in stack.of(*_REFUSING):
+            if subject.props and not subject.props.get(_REFUSING[subject.type]):
+                yield subject, f"{_REFUSING[subject.type]} is not true, so AWS deletes it when asked"
 
 
 def _not_forced(stack: Stack) -> Iterable[Complaint]:

@@ -18,6 +18,11 @@ _PODS: Final = (
     "kubernetes:batch/v1:Job",
     "kubernetes:core/v1:Pod",
 )
+_REASON: Final = "trainserve/privileged-reason"
+"""Annotation of what must see its host: a scanner of it."""
+
+_ENFORCE: Final = "pod-security.kubernetes.io/enforce"
+_LEVELS: Final = ("restricted", "baseline")
 _CAPACITY: Final = "karpenter.sh/capacity-type"
 _NODE_POOL: Final = "kubernetes:karpenter.sh/v1:NodePool"
 
@@ -48,17 +53,33 @@ def _confined(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterable[
         yield "may gain privileges"
     if own.get("readOnlyRootFilesystem") is not True:
         yield "may write to its own root"
-    if "ALL" not in listed(own.get("capabilities", {}).get("drop")):
+    if own.get("privileged"):
+        yield "is privileged"
+    capabilities: Mapping[str, Any] = own.get("capabilities", {})
+    if "ALL" not in listed(capabilities.get("drop")):
         yield "keeps capabilities"
-    if not (own.get("seccompProfile") or shared.get("seccompProfile")):
+    if capabilities.get("add"):
+        yield f"adds the capabilities {', '.join(listed(capabilities.get('add')))}"
+    profile: Mapping[str, Any] = own.get("seccompProfile") or shared.get("seccompProfile") or {}
+    if profile.get("type") not in {"RuntimeDefault", "Localhost"}:
         yield "has no seccomp profile"
+
+
+def _on_its_host(pod: Mapping[str, Any]) -> Iterable[str]:
+    for name in ("hostPID", "hostIPC", "hostNetwork"):
+        if pod.get(name):
+            yield f"sets {name}"
+    for volume in pod.get("volumes", []):
+        if "hostPath" in volume:
+            yield f"the volume {volume.get('name')} is a path of the host"
 
 
 @each(*_PODS)
 def _security_context(subject: Subject) -> Iterable[str]:
     pod = pod_spec(subject) or {}
-    if (subject.at("metadata.annotations") or {}).get("trainserve/privileged-reason"):
+    if (subject.at("metadata.annotations") or {}).get(_REASON):
         return  # a host scanner says why it must see the host
+    yield from _on_its_host(pod)
     for container in containers(subject):
         for fault in _confined(container, pod):
             yield f"the container {container.get('name')} {fault}"
@@ -67,8 +88,29 @@ def _security_context(subject: Subject) -> Iterable[str]:
 @each("kubernetes:core/v1:Namespace")
 def _namespaces(subject: Subject) -> Iterable[str]:
     labels: Mapping[str, Any] = subject.at("metadata.labels") or {}
-    if "pod-security.kubernetes.io/enforce" not in labels:
-        yield "enforces no Pod Security level"
+    level = labels.get(_ENFORCE)
+    if level not in _LEVELS and not (subject.at("metadata.annotations") or {}).get(_REASON):
+        yield f"enforces {f'the level {level}' if level else 'no Pod Security level'}"
+
+
+def _denied(policy: Subject) -> set[str]:
+    """The directions in which a NetworkPolicy lets nothing through, for every pod of its namespace."""
+    spec: Mapping[str, Any] = policy.at("spec") or {}
+    if spec.get("podSelector") or spec.get("ingress") or spec.get("egress"):
+        return set()
+    return set(listed(spec.get("policyTypes"))) or {"Ingress"}
+
+
+def _denying(stack: Stack) -> Iterable[Complaint]:
+    """Where there are no policies at all, nothing may enforce them: on Fargate, or by the settings."""
+    denied: dict[Any, set[str]] = {}
+    for policy in stack.of("kubernetes:networking.k8s.io/v1:NetworkPolicy"):
+        denied.setdefault(policy.at("metadata.namespace"), set()).update(_denied(policy))
+    for workload in stack.of(*_LONG_RUNNING):
+        place = workload.at("metadata.namespace")
+        open_ways = {"Ingress", "Egress"} - denied.get(place, {"Ingress", "Egress"})
+        if open_ways:
+            yield workload, f"no NetworkPolicy of {place} denies all {' and '.join(sorted(open_ways))}"
 
 
 def _budgets(stack: Stack) -> Iterable[Complaint]:
@@ -130,16 +172,22 @@ RULES: Final = (
         level="mandatory",
         advice=(
             "Set runAsNonRoot, allowPrivilegeEscalation: false, readOnlyRootFilesystem, drop ALL "
-            "capabilities, and set a seccomp profile; or say why not in the annotation "
-            "trainserve/privileged-reason."
+            "capabilities, set a seccomp profile, and use nothing of the host; or say why not in the "
+            f"annotation {_REASON}."
         ),
         check=_security_context,
     ),
     Rule(
         id="namespace-restricted",
         level="mandatory",
-        advice="Label the namespace with pod-security.kubernetes.io/enforce.",
+        advice=f"Label the namespace with {_ENFORCE}: {' or '.join(_LEVELS)}.",
         check=_namespaces,
+    ),
+    Rule(
+        id="namespace-denies-by-default",
+        level="mandatory",
+        advice="Add a NetworkPolicy for all pods, with both policy types and no rule.",
+        check=_denying,
     ),
     Rule(
         id="workload-disruption-budget",

@@ -3,22 +3,36 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 from components import teardown
 from components.teardown import EDGES, goes_with
-from policy.identity import bound_by_tag, without_resource
+from policy.identity import bound_by_tag, everything, without_resource
 from policy.model import Stack, Subject, findings
 from policy.rules import RULES
-from tests.contract.recorder import ACCOUNT, STACK_TYPE, Program
+from tests.contract.recorder import ACCOUNT, REGION, STACK_TYPE, Program
 from tests.contract.test_iam import NEWER_THAN_THE_DATA, binds, listed, reference, statements
 from tests.contract.test_schemas import check
-from tests.contract.test_teardown import EKS, missing
+from tests.contract.test_teardown import EKS, missing, reached
 
 ROLE_POLICIES = {"aws:iam/rolePolicy:RolePolicy", "aws:iam/policy:Policy"}
-# Machine images are other accounts' and have no tag of ours.
-WHOLE_KINDS = ("image/*", "snapshot/*")
+ROLE = "aws:iam/role:Role"
+RIGHTS = ("aws:iam/rolePolicy:RolePolicy", "aws:iam/rolePolicyAttachment:RolePolicyAttachment")
+# What acts for this program with the role that it takes, beside what only some settings ask for.
+TAKERS = {
+    "aws:cloudwatch/eventTarget:EventTarget",
+    "aws:codebuild/project:Project",
+    "aws:eks/fargateProfile:FargateProfile",
+    "aws:lambda/function:Function",
+    "aws:sfn/stateMachine:StateMachine",
+    "kubernetes:helm.sh/v3:Release",
+}
+# What lets a role into the cluster, or hands it to machines, does nothing with it itself.
+NAMES_ONLY = {"aws:eks/accessEntry:AccessEntry", "aws:iam/instanceProfile:InstanceProfile"}
+# The profile's pods write logs once that is set up; teardown.py says which of them wait for it.
+LATER = {("trainserve-cluster-fargate", "trainserve-fargate-logs-write")}
 BUCKET_PARTS = (
     "bucketPublicAccessBlock:BucketPublicAccessBlock",
     "bucketVersioning:BucketVersioning",
@@ -140,10 +154,8 @@ def no_role_may_do_anything_to_everything(program: Program) -> None:
         for arn in listed(statement["Resource"]):
             if arn != "*":
                 # A wildcard stands for the rest of a name, or for what carries our tag.
-                _, partition, service, _, _, named = arn.split(":", 5)
-                assert (partition, "*" in service) == ("aws", False), (name, arn)
-                whole = re.fullmatch(r"([a-z-]+[/:])?", named.partition("*")[0])
-                assert not whole or named in WHOLE_KINDS or bound_by_tag(statement), (name, arn)
+                assert arn.startswith("arn:aws:"), (name, arn)
+                assert not everything(arn) or bound_by_tag(statement), (name, arn)
 
 
 def every_action_exists_and_is_bound_where_it_can_be(program: Program) -> None:
@@ -205,6 +217,56 @@ def roles_are_taken_by_one_service_each(program: Program) -> None:
             (arn,) = statement["Condition"]["ArnEquals"].values()
             assert arn.endswith(f":{ACCOUNT}:cluster/trainserve-{program.stack}")
     assert irsa == ["trainserve-nodes-karpenter"]  # it runs on Fargate; everything else is on nodes
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text inside a property."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def what_takes_a_role_waits_for_its_rights(program: Program) -> None:
+    """Else it may act before it is allowed to, or, when everything goes, after its rights have gone."""
+    roles = {f"arn:aws:iam:{REGION}:{ACCOUNT}:{role.name}": role.name for role in program.of(ROLE)}
+    # A node takes its role by a profile, and is started by whatever names that.
+    profiles = program.of("aws:iam/instanceProfile:InstanceProfile")
+    roles |= {profile.name: profile.inputs["role"] for profile in profiles}
+    rights: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for right in (found for kind in RIGHTS for found in program.of(kind)):
+        rights[right.inputs["role"].removesuffix("-id")][right.urn] = right.name
+    seen: set[str] = set()
+    for resource in program.resources:
+        if resource.type in {*NAMES_ONLY, *RIGHTS, ROLE}:
+            continue
+        for role in {roles[text] for text in texts(dict(resource.inputs)) if text in roles}:
+            assert rights[role], role
+            behind = reached(program, resource)
+            late = {name for urn, name in rights[role].items() if urn not in behind}
+            assert {name for name in late if (resource.name, name) not in LATER} == set(), resource.urn
+            seen.add(resource.type)
+    assert seen >= TAKERS
+
+
+def what_events_are_sent_to_takes_them(program: Program) -> None:
+    """An event that a queue refuses is lost, so its policy comes first; the same of the queue for such."""
+    allowed = {
+        policy.inputs["queueUrl"].rpartition("/")[2]: policy.urn
+        for policy in program.of("aws:sqs/queuePolicy:QueuePolicy")
+    }
+    sent = 0
+    for target in program.of("aws:cloudwatch/eventTarget:EventTarget"):
+        unsent = target.inputs.get("deadLetterConfig", {}).get("arn")
+        queues = [arn for arn in (target.inputs["arn"], unsent) if arn is not None and ":sqs:" in arn]
+        for queue in queues:
+            assert allowed[queue.rpartition(":")[2]] in reached(program, target), (target.name, queue)
+            sent += 1
+    assert sent > 5
 
 
 def buckets_are_private_versioned_encrypted_and_tls_only(program: Program) -> None:
@@ -297,6 +359,8 @@ CONTRACTS: tuple[Callable[[Program], None], ...] = (
     every_action_exists_and_is_bound_where_it_can_be,
     policies_are_not_too_long,
     roles_are_taken_by_one_service_each,
+    what_takes_a_role_waits_for_its_rights,
+    what_events_are_sent_to_takes_them,
     buckets_are_private_versioned_encrypted_and_tls_only,
     objects_come_through_the_clusters_provider,
     nothing_waits_for_an_image_or_a_model,

@@ -13,7 +13,7 @@ Part = tuple[str, str, dict[str, Any]]
 
 BUCKET: Part = ("aws:s3/bucket:Bucket", "data", {})
 ENCRYPTION = "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration"
-CONTAINER = {
+CONTAINER: dict[str, Any] = {
     "name": "server",
     "image": "repo@sha256:" + "a" * 64,
     "readinessProbe": {},
@@ -78,6 +78,14 @@ def role(*rules: dict[str, Any]) -> Part:
 
 def service(**spec: Any) -> Part:
     return ("kubernetes:core/v1:Service", "s", {"spec": spec})
+
+
+def network_policy(**spec: Any) -> Part:
+    return (
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        "p",
+        {"metadata": {"namespace": "n"}, "spec": {"podSelector": {}, **spec}},
+    )
 
 
 def tls(secure: str) -> str:
@@ -228,6 +236,10 @@ CASES: dict[str, tuple[list[Part], list[Part]]] = {
             )
         ],
         [("kubernetes:core/v1:Namespace", "n", {"metadata": {"labels": {}}})],
+    ),
+    "namespace-denies-by-default": (
+        [deployment(), network_policy(policyTypes=["Ingress", "Egress"]), network_policy(ingress=[{}])],
+        [deployment(), network_policy(ingress=[{}])],
     ),
     "workload-disruption-budget": (
         [
