@@ -67,13 +67,15 @@ def steps(free: list[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
 
 
 @st.composite
-def models(draw: st.DrawFn, first: bool) -> dict[str, Any]:
-    """A model; with data for its first training, its target is that data's."""
+def models(draw: st.DrawFn, first: bool, tuned: bool) -> dict[str, Any]:
+    """A model; with data for its first training, its target is that data's. `tuned`: jobs search."""
     pool = draw(st.lists(st.text(LETTERS, min_size=1, max_size=15), min_size=4, max_size=8, unique=True))
     target, *others = [TARGET, *pool] if first else pool
     others = [other for other in others if other != target]
     dropped, free = others[:1], others[1:]
     task = draw(st.sampled_from(sorted(METRICS)))
+    # A tuning job can search only by what SageMaker's image reports.
+    metrics = [metric for metric in METRICS[task] if not (tuned and metric == "brier")]
     return draw(
         section(
             s.Model,
@@ -83,7 +85,7 @@ def models(draw: st.DrawFn, first: bool) -> dict[str, Any]:
             categorical=chosen(free) | st.none(),
             unknownCategory=st.sampled_from(["missing", "refuse"]),
             steps=steps(free),
-            metric=st.sampled_from(METRICS[task]) | st.none(),
+            metric=st.sampled_from(metrics) | st.none(),
             holdoutFraction=st.floats(0.01, 0.89),
             hyperparameters=st.dictionaries(
                 st.sampled_from(["eta", "max_depth", "num_round", "tree_method", "nthread", "x_1"]),

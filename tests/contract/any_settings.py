@@ -321,6 +321,8 @@ def any_stack(draw: st.DrawFn) -> AnyStack:
     models_named = name(20) | st.sampled_from(AMBIGUOUS)
     first = draw(st.dictionaries(models_named, st.booleans(), min_size=1, max_size=3))
     workload = draw(workloads(production, fargate))
+    training = draw(trainings(region, first, workload["capture"] is not None))
+    tuned = training.get("tuning") is not None
     key = st.sampled_from(
         ["Team", "cost:center", "Größe", "a b/c+d=e@f-g_h.i", *map("t-{}".format, range(36))]
     )
@@ -345,14 +347,14 @@ def any_stack(draw: st.DrawFn) -> AnyStack:
         network=networks(production, region),
         cluster=clusters(production),
         storage=storage,
-        training=trainings(region, first, workload["capture"] is not None),
+        training=st.just(training),
         retraining=retraining,
         workload=st.just(workload),
         nodePools=node_pools(fargate),
         loadBalancer=load_balancers(production, region, workload["preStopSeconds"]),
         observability=observabilities(),
         security=securities(production, fargate),
-        models=st.fixed_dictionaries({model: models(there) for model, there in first.items()}),
+        models=st.fixed_dictionaries({model: models(there, tuned) for model, there in first.items()}),
         tags=tags,
     )
     return AnyStack(name=stack, region=region, sections=draw(fields))
