@@ -106,7 +106,7 @@ class Batcher:
         self._waiting: list[Waiting] = []
         self._rows: list[formats.Row] = []  # of a model with pre-processing
         self._count = 0
-        self._queues: dict[tuple[RowReply, type[Layout]], Queue] = {}
+        self._queues: dict[tuple[RowReply, type[Layout], str], Queue] = {}
         self._groups: list[_Group] = []
         self._begin = partial(asyncio.get_running_loop().call_soon, self.flush)
         self._numbers = Numbers(model.width)
@@ -142,9 +142,9 @@ class Batcher:
             self.flush()
         return True
 
-    def queue(self, reply: RowReply, layout: Layout, otherwise: Otherwise) -> Queue:
-        """Return the queue of a reply and a layout, for requests that may bring a row of plain numbers."""
-        key = reply, type(layout)
+    def queue(self, reply: RowReply, layout: Layout, route: str, otherwise: Otherwise) -> Queue:
+        """Return the queue of a reply, a layout and a route, for requests that may bring plain numbers."""
+        key = reply, type(layout), route
         if key not in self._queues:
             self._queues[key] = Queue(reply, layout, self._begin, otherwise)
         return self._queues[key]
@@ -253,10 +253,16 @@ class Batcher:
     ) -> None:
         """Count requests that were answered alike, and tell who observes them."""
         started = [request.started for request in requests]
-        begun, done = turn.begun, turn.done
-        self._metrics.queue_seconds.observe_all([begun - moment for moment in started])
-        seconds = [done - moment for moment in started]
-        reply.seconds.observe_all(seconds)
+        begun, done, count = turn.begun, turn.done, len(started)
+        if started.count(started[0]) == count:
+            # The usual case: one turn of the event loop has read them all.
+            self._metrics.queue_seconds.observe(begun - started[0], count)
+            reply.seconds.observe(done - started[0], count)
+            seconds = [done - started[0]] * count
+        else:
+            self._metrics.queue_seconds.observe_all([begun - moment for moment in started])
+            seconds = [done - moment for moment in started]
+            reply.seconds.observe_all(seconds)
         if self.audience is not None:
             self.audience.take(requests, sizes, seconds, turn, content_type=reply.content_type, bodies=bodies)
 

@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = False  # the client sends no more
         self._held = b""  # arrived and not yet parsed
         self._message = b""  # what arrived on an idle connection, if that may be one whole request
+        self._end = 0  # of the last head that had to be looked for
         self._cuts: Cuts | None = None  # where the last head had what is new in each
         self._offers_upgrade = False
         self._same_request = True  # no other has begun in this piece of data
@@ -92,15 +93,19 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; every request that it completes is handled at once."""
         if not (self._receiving or self._held or self._choked or self.finished):
-            end = data.find(b"\r\n\r\n") + 4
             server = self.server
             own = None
-            head = server.known_heads.get(data[:end])
-            if head is None and self._cuts is not None:
-                head, own = heads.recall(server.known_heads, data[:end], self._cuts)
+            # Most heads of a client are as long as the one before: to look for the end takes longer.
+            end = self._end
+            head = server.known_heads.get(data[:end]) if self._cuts is None else None
+            if head is None:
+                end = self._end = data.find(b"\r\n\r\n") + 4
+                head = server.known_heads.get(data[:end])
+                if head is None and self._cuts is not None:
+                    head, own = heads.recall(server.known_heads, data[:end], self._cuts)
             if head is not None and len(data) == end + head.length:
                 # One whole request, whose head the parser has read before: it need not read it again.
-                exchange = Exchange(self, head, data[end:], own)
+                exchange = Exchange(self, head, data[end:], server.turn_began or server.turn(), own)
                 self.pending.append(exchange)
                 plan = head.plan
                 if plan is None:
@@ -228,12 +233,13 @@ class Connection(asyncio.Protocol):
         body = bytes(self._body)
         keep_alive = self.keeps_alive and parser.should_keep_alive() and not parser.should_upgrade()
         head = Head(parser.get_method(), self._target, self._headers, keep_alive=keep_alive, length=len(body))
+        started = self.server.turn()
         if parser.get_http_version() == "1.0" and keep_alive:
-            exchange: Exchange = KeptExchange(self, head, body, self._take_context())
+            exchange: Exchange = KeptExchange(self, head, body, started, self._take_context())
         else:
             message, self._message = self._message, b""
             self._cuts = heads.remember(self.server.known_heads, message, head, self._own)
-            exchange = Exchange(self, head, body, self._take_context())
+            exchange = Exchange(self, head, body, started, self._take_context())
         self.pending.append(exchange)
         self.finished = not keep_alive
         if self._choked or len(self.pending) > _MOST_BEGUN:
@@ -379,7 +385,7 @@ class Connection(asyncio.Protocol):
             self._refuse(RequestError(417, "Expect: only 100-continue is understood"))
             return
         # It takes its place in the order like any answer: those to earlier requests come first.
-        interim = Exchange(self, Head(b"", b"", {}, keep_alive=True), b"")
+        interim = Exchange(self, Head(b"", b"", {}, keep_alive=True), b"", self.server.turn())
         interim.answer = CONTINUE
         self.pending.append(interim)
         if self.pending[0] is interim:
@@ -400,7 +406,7 @@ class Connection(asyncio.Protocol):
         # Of a target the method is known, too; and the answer to HEAD has no body whatever it says.
         method = self._parser.get_method() if self._target and self._parser is not None else b""
         head = Head(method, self._target, self._headers, keep_alive=False)
-        exchange = Exchange(self, head, b"", self._take_context())
+        exchange = Exchange(self, head, b"", self.server.turn(), self._take_context())
         self.pending.append(exchange)
         self.server.in_flight += 1
         exchange.fail(error)

@@ -4,8 +4,10 @@ import math
 import resource
 import sys
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -21,25 +23,23 @@ CAUSES: Final = ("connections", "large", "queue")
 
 
 class Histogram:
-    """A Prometheus histogram; values are sorted into their buckets many at a time."""
+    """A Prometheus histogram."""
 
     __slots__ = ("_counts", "_total", "_values", "bounds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        self._counts = np.zeros(len(bounds) + 1, dtype=np.int64)
+        self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
         self._values: list[float] = []
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        values = self._values
-        values.append(value)
-        if len(values) >= _MOST_VALUES:
-            self._sort()
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, so many times."""
+        self._counts[bisect_left(self.bounds, value)] += times
+        self._total += value * times
 
     def observe_all(self, values: list[float]) -> None:
-        """Count many values."""
+        """Count many values; they are sorted into their buckets when there are very many."""
         self._values += values
         if len(self._values) >= _MOST_VALUES:
             self._sort()
@@ -47,7 +47,7 @@ class Histogram:
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """Give the histogram's samples; `labels` is empty or ends with a comma."""
         self._sort()
-        counts = np.cumsum(self._counts).tolist()
+        counts = list(accumulate(self._counts))
         for bound, count in zip((*map(str, self.bounds), "+Inf"), counts, strict=True):
             yield f'{name}_bucket{{{labels}le="{bound}"}} {count}'
         rest = f"{{{labels[:-1]}}}" if labels else ""
@@ -56,9 +56,8 @@ class Histogram:
 
     def _sort(self) -> None:
         if self._values:
-            self._counts += np.bincount(
-                np.searchsorted(self.bounds, self._values), minlength=len(self._counts)
-            )
+            found = np.bincount(np.searchsorted(self.bounds, self._values), minlength=len(self._counts))
+            self._counts = [count + more for count, more in zip(self._counts, found.tolist(), strict=True)]
             self._total += math.fsum(self._values)
             self._values.clear()
 

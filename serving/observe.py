@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # So many rows are told of at once, and what is less after so long.
-_MOST_ROWS: Final = 256
+_MOST_ROWS: Final = 512
 _LATER_SECONDS: Final = 0.02
 
 

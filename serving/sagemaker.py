@@ -50,7 +50,7 @@ class CsvReply:
 
     def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
-        bodies = [b"%b\n" % token for token in batch.tokens[start : start + len(requests)]]
+        bodies = [token + b"\n" for token in batch.tokens[start : start + len(requests)]]
         deliver_all(requests, self._heads, CSV, bodies)
         return bodies
 
@@ -73,8 +73,9 @@ class JsonReply:
 
     def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
-        form = b'{"predictions":[[%b]]}' if batch.predictions.ndim > 1 else b'{"predictions":[%b]}'
-        bodies = [form % token for token in batch.tokens[start : start + len(requests)]]
+        nested = batch.predictions.ndim > 1
+        before, after = (b'{"predictions":[[', b"]]}") if nested else (b'{"predictions":[', b"]}")
+        bodies = [before + token + after for token in batch.tokens[start : start + len(requests)]]
         deliver_all(requests, self._heads, JSON, bodies)
         return bodies
 
@@ -161,7 +162,7 @@ class SageMaker:
         if not reader.numeric or batcher.shadow is not None or not may_be_row(head, batcher.model.width):
             return run
         layout = Lines() if content_type is CSV else Frames(entry.model.width, reader.quick_json)
-        return batcher.queue(reply, layout, run).take
+        return batcher.queue(reply, layout, head.route, run).take
 
     def _reply(self, entry: Entry, content_type: bytes) -> CsvReply | JsonReply:
         """Return the reply of a model and a format: one, so that what it answers is counted at once."""

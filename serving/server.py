@@ -69,6 +69,7 @@ class Server:
         self.surplus = 0  # connections beyond the limit
         self.unasked: dict[limits.Surplus, None] = {}  # those of them that have not sent a request, by age
         self.look_at = 0.0  # when next to look at how long a request lay unread
+        self.turn_began = 0.0  # when this turn of the event loop began to read requests; 0: it has not
         self.time: Callable[[], float] = time.perf_counter
         self.clock = self.time()
         self._last_connection = self.clock
@@ -106,6 +107,16 @@ class Server:
             return
         if self._handler is not None:
             self._handler.handle(exchange)
+
+    def turn(self) -> float:
+        """Return when this turn of the event loop began to read requests.
+
+        All that it reads had come by then, so its requests have this moment in common.
+        """
+        if not self.turn_began:
+            self.turn_began = time.perf_counter()
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self.turn_began
 
     def failed(self, exchange: Exchange, error: Exception) -> None:
         """Answer a request whose plan raised this."""
@@ -154,6 +165,9 @@ class Server:
         if self._ticker is not None:
             self._ticker.cancel()
         log.info("drained", connections_cut=len(self.connections))
+
+    def _end_turn(self) -> None:
+        self.turn_began = 0.0
 
     def _accept(self) -> Connection:
         self._last_connection = self.time()

@@ -149,13 +149,12 @@ class Frames:
         """Read all rows, if all bodies have the frame that was met last; else those of known frames."""
         if self._last is not None:
             before, after = self._last
-            # No row of numbers has a NUL, so where one stays it is found that the frame is another.
-            text = b"\0".join(bodies)
-            if text.startswith(before) and text.endswith(after):
-                # Not `replace`, which looks through all of it twice.
-                parts = text[len(before) : -len(after)].split(b"%b\0%b" % (after, before))
-                if numbers.read(END.join(parts), into):
-                    return range(len(bodies))
+            start, stop = len(before), -len(after)
+            texts = [body[start:stop] for body in bodies]
+            # One comparison for all: only bodies that have just this frame become the same text again.
+            framed = b"%b%b%b" % (before, (after + before).join(texts), after)
+            if framed == b"".join(bodies) and numbers.read(END.join(texts), into):
+                return range(len(bodies))
         texts = [self.text(body) for body in bodies]
         found = [index for index, text in enumerate(texts) if text is not None]
         known = [text for text in texts if text is not None]

@@ -140,6 +140,7 @@ class Understood:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self.server = Server(Settings(), Metrics())
+        self.server.turn_began = 1.0  # without an event loop it is always the same turn
         self.server.attach(self.recorder)
         self.connect()
 

@@ -75,7 +75,7 @@ def test_turns_are_told_together_and_soon() -> None:
         assert not keeper.told
         await asyncio.sleep(0.1)
         assert len(keeper.told) == 2  # one observer's defect costs no other
-        take(audience, *[b"e"] * 255)
+        take(audience, *[b"e"] * 511)
         assert len(keeper.told) == 2
         take(audience, b"f")
         assert len(keeper.told) == 3  # so many are told at once
@@ -92,11 +92,11 @@ def test_turns_are_told_together_and_soon() -> None:
     assert [first.turn(number).rows for number in range(3)] == [2, 2, 3]
     assert first.plain
     assert first.heads == {"head"}
-    assert len(third.requests) == len(third.seconds) == 256
+    assert len(third.requests) == len(third.seconds) == 512
     some = first.only([2, 0])
     assert some.asked == [b"d", b"a"]
     assert [some.turn(number).rows for number in (0, 1)] == [3, 2]
-    assert third.only([255]).bodies(text=True) == [b"answer to f"]
+    assert third.only([511]).bodies(text=True) == [b"answer to f"]
 
 
 def test_what_must_be_told_at_once_is() -> None:

@@ -137,7 +137,7 @@ class Kept:
 
 def exchange(target: bytes = b"/x", method: bytes = b"POST") -> Exchange:
     head = Head(method, target, {}, keep_alive=True)
-    return Exchange(None, head, b"")  # pyright: ignore[reportArgumentType]
+    return Exchange(None, head, b"", 0.0)  # pyright: ignore[reportArgumentType]
 
 
 @given(st.binary(max_size=300), st.binary(max_size=20))

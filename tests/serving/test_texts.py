@@ -211,6 +211,18 @@ def test_two_halves_of_a_body_are_not_two_bodies() -> None:
     assert read(frames, [halves[0].replace(b"},", b"}\0"), halves[1]], 2) == [None, None]
 
 
+@pytest.mark.parametrize("cut", range(-12, 16))
+def test_bodies_that_are_cut_elsewhere_are_not_taken_for_those_they_add_up_to(cut: int) -> None:
+    """Before and after the numbers stands what belongs there, but not in the body that it is read from."""
+    one, two = b'{"rows":[[1,2]]}', b'{"rows":[[3,4]]}'
+    frames = learnt(one, width=2)
+    assert read(frames, [one, two], 2) == [[1, 2], [3, 4]]
+    middle = len(one) + cut
+    bodies = [(one + two)[:middle], (one + two)[middle:]]
+    wanted = [[1, 2], [3, 4]] if cut == 0 else [None, None]
+    assert read(frames, bodies, 2) == wanted
+
+
 def test_what_is_learnt_is_bounded() -> None:
     bodies = [b'{"id":%d,"rows":[[1,2]]}' % number for number in range(200)]
     known = [row for row in read(learnt(*bodies, width=2), bodies, 2) if row is not None]
