@@ -152,7 +152,7 @@ class Frames:
             start, stop = len(before), -len(after)
             texts = [body[start:stop] for body in bodies]
             # One comparison for all: only bodies that have just this frame become the same text again.
-            framed = b"%b%b%b" % (before, (after + before).join(texts), after)
+            framed = before + (after + before).join(texts) + after
             if framed == b"".join(bodies) and numbers.read(END.join(texts), into):
                 return range(len(bodies))
         texts = [self.text(body) for body in bodies]
