@@ -322,7 +322,8 @@ def any_stack(draw: st.DrawFn) -> AnyStack:
     first = draw(st.dictionaries(models_named, st.booleans(), min_size=1, max_size=3))
     workload = draw(workloads(production, fargate))
     training = draw(trainings(region, first, workload["capture"] is not None))
-    tuned = training.get("tuning") is not None
+    # An own image may report more.
+    searched = training.get("tuning") is not None and training.get("image") is None
     key = st.sampled_from(
         ["Team", "cost:center", "Größe", "a b/c+d=e@f-g_h.i", *map("t-{}".format, range(36))]
     )
@@ -354,7 +355,9 @@ def any_stack(draw: st.DrawFn) -> AnyStack:
         loadBalancer=load_balancers(production, region, workload["preStopSeconds"]),
         observability=observabilities(),
         security=securities(production, fargate),
-        models=st.fixed_dictionaries({model: models(there, tuned) for model, there in first.items()}),
+        models=st.fixed_dictionaries(
+            {model: models(there, there and searched) for model, there in first.items()}
+        ),
         tags=tags,
     )
     return AnyStack(name=stack, region=region, sections=draw(fields))
