@@ -105,18 +105,17 @@ class _ModelLog:
         for number, turn in answers.turns():
             begins += [_BEGIN % (log.timestamp(epoch + turn.done), prefix)] * number
         lengths = zip(map(len, answers.asked), [len(item.answer or b"") for item in requests], strict=True)
-        ends = map(self._ends.__getitem__, lengths)
-        middle = self._middle(answers)
-        if isinstance(middle, bytes):
-            # What one turn has read and answered took the same time: few different ones.
-            different = list(set(answers.seconds))
-            texts = columns.numbers(np.array(different).round(6))
-            took = dict(zip(different, [middle + text for text in texts], strict=True))
-            middles = map(took.__getitem__, answers.seconds)
-            lines = columns.joined(count, begins, ids, list(middles), list(ends))
-        else:
-            seconds = columns.numbers(np.array(answers.seconds).round(6))
-            lines = columns.joined(count, begins, ids, middle, seconds, list(ends))
+        # What one turn has read and answered took the same time: there are few different ones.
+        different = list(set(answers.seconds))
+        took = dict(zip(different, columns.numbers(np.array(different).round(6)), strict=True))
+        lines = columns.joined(
+            count,
+            begins,
+            ids,
+            self._middle(answers),
+            list(map(took.__getitem__, answers.seconds)),
+            list(map(self._ends.__getitem__, lengths)),
+        )
         self._writer.write(lines, count)
 
     def _middle(self, answers: Answers) -> bytes | list[bytes]:

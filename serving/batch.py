@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
@@ -253,17 +254,14 @@ class Batcher:
     ) -> None:
         """Count requests that were answered alike, and tell who observes them."""
         started = [request.started for request in requests]
-        begun, done, count = turn.begun, turn.done, len(started)
-        if started.count(started[0]) == count:
-            # The usual case: one turn of the event loop has read them all.
-            self._metrics.queue_seconds.observe(begun - started[0], count)
-            reply.seconds.observe(done - started[0], count)
-            seconds = [done - started[0]] * count
-        else:
-            self._metrics.queue_seconds.observe_all([begun - moment for moment in started])
-            seconds = [done - moment for moment in started]
-            reply.seconds.observe_all(seconds)
+        first, count = started[0], len(started)
+        # As a rule one turn of the event loop has read them all, and to find that costs next to nothing.
+        moments = {first: count} if started.count(first) == count else Counter(started)
+        for moment, times in moments.items():
+            self._metrics.queue_seconds.observe(turn.begun - moment, times)
+            reply.seconds.observe(turn.done - moment, times)
         if self.audience is not None:
+            seconds = [turn.done - moment for moment in started]
             self.audience.take(requests, sizes, seconds, turn, content_type=reply.content_type, bodies=bodies)
 
     def _count_rows(self, rows: int) -> None:

@@ -174,7 +174,8 @@ def deliver_all(
             head = exchange.context.stamp(head)
         exchange.answer = answer = head + body
         transport.write(answer)
-    usual = len(exchanges) - unusual
-    if usual:
-        server.in_flight -= usual
-        server.metrics.requests[exchanges[0].head.route, 200] += usual
+    # `respond` counts what it answers.
+    uncounted = len(exchanges) - unusual
+    if uncounted:
+        server.in_flight -= uncounted
+        server.metrics.requests[exchanges[0].head.route, 200] += uncounted

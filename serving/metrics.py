@@ -1,6 +1,5 @@
 """Counters and histograms: plain numbers while serving, text only when Prometheus asks."""
 
-import math
 import resource
 import sys
 import time
@@ -11,12 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
-# Values kept as they came before they are sorted: counting each on its own costs ten times as much.
-_MOST_VALUES = 4096
 
 CAUSES: Final = ("connections", "large", "queue")
 """The limits by which requests are turned away."""
@@ -25,41 +20,26 @@ CAUSES: Final = ("connections", "large", "queue")
 class Histogram:
     """A Prometheus histogram."""
 
-    __slots__ = ("_counts", "_total", "_values", "bounds")
+    __slots__ = ("_counts", "_total", "bounds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
-        self._values: list[float] = []
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count a value, so many times."""
         self._counts[bisect_left(self.bounds, value)] += times
         self._total += value * times
 
-    def observe_all(self, values: list[float]) -> None:
-        """Count many values; they are sorted into their buckets when there are very many."""
-        self._values += values
-        if len(self._values) >= _MOST_VALUES:
-            self._sort()
-
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """Give the histogram's samples; `labels` is empty or ends with a comma."""
-        self._sort()
         counts = list(accumulate(self._counts))
         for bound, count in zip((*map(str, self.bounds), "+Inf"), counts, strict=True):
             yield f'{name}_bucket{{{labels}le="{bound}"}} {count}'
         rest = f"{{{labels[:-1]}}}" if labels else ""
         yield f"{name}_sum{rest} {self._total}"
         yield f"{name}_count{rest} {counts[-1]}"
-
-    def _sort(self) -> None:
-        if self._values:
-            found = np.bincount(np.searchsorted(self.bounds, self._values), minlength=len(self._counts))
-            self._counts = [count + more for count, more in zip(self._counts, found.tolist(), strict=True)]
-            self._total += math.fsum(self._values)
-            self._values.clear()
 
 
 class ModelMetrics:
