@@ -92,39 +92,39 @@ class _ModelLog:
         """Write a line for each, a column at a time: line by line it takes three times as long."""
         if answers.shadow:
             return
-        requests, count = answers.requests, len(answers.requests)
-        prefix, ids = context.new_ids(count)
-        if not answers.plain:
-            ids = [
-                prefix + number if own is None else _named(own)
-                for own, number in zip(answers.contexts, ids, strict=True)
-            ]
-            prefix = b""
+        count = len(answers)
+        prefix, ends = context.new_ids(count)
+        begins, ids = self._begins(answers, prefix), list(ends)
+        for number, own in answers.contexts.items():
+            begins[number] = begins[number].removesuffix(prefix)
+            ids[number] = _named(own)
+        lengths = zip(map(len, answers.asked), answers.sent, strict=True)
+        lines = columns.joined(
+            count, begins, ids, self._middles(answers), list(map(self._ends.__getitem__, lengths))
+        )
+        self._writer.write(lines, count)
+
+    @staticmethod
+    def _begins(answers: Answers, prefix: bytes) -> list[bytes]:
+        """Return what stands before the ids' ends."""
         epoch = time.time() - time.perf_counter()
         begins: list[bytes] = []
         for number, turn in answers.turns():
             begins += [_BEGIN % (log.timestamp(epoch + turn.done), prefix)] * number
-        lengths = zip(map(len, answers.asked), [len(item.answer or b"") for item in requests], strict=True)
+        return begins
+
+    def _middles(self, answers: Answers) -> list[bytes]:
+        """Return what stands between the ids and the sizes."""
         # What one turn has read and answered took the same time: there are few different ones.
         different = list(set(answers.seconds))
         took = dict(zip(different, columns.numbers(np.array(different).round(6)), strict=True))
-        lines = columns.joined(
-            count,
-            begins,
-            ids,
-            self._middle(answers),
-            list(map(took.__getitem__, answers.seconds)),
-            list(map(self._ends.__getitem__, lengths)),
-        )
-        self._writer.write(lines, count)
-
-    def _middle(self, answers: Answers) -> bytes | list[bytes]:
-        """Return what stands between the id and the time, if need be of each."""
-        names, form = {head.route: head.route.encode() for head in answers.heads}, self._form
+        names, form = {head.route: head.route.encode() for head in set(answers.heads)}, self._form
         if len(names) == 1 and answers.sizes.count(1) == len(answers.sizes):
-            return form % (*names.values(), 1)
-        items = zip(answers.requests, answers.sizes, strict=True)
-        return [form % (names[request.head.route], size) for request, size in items]
+            form %= (*names.values(), 1)
+            middles = {seconds: form + text for seconds, text in took.items()}
+            return list(map(middles.__getitem__, answers.seconds))
+        items = zip(answers.heads, answers.sizes, answers.seconds, strict=True)
+        return [form % (names[head.route], size) + took[seconds] for head, size, seconds in items]
 
 
 def _named(own: context.Context) -> bytes:

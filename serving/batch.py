@@ -55,8 +55,8 @@ class Reply(Protocol):
     seconds: Histogram
     content_type: bytes
 
-    def send(self, request: Any, batch: Batch, start: int, stop: int) -> None:  # noqa: ANN401
-        """Answer a request, whose rows are those from `start` to `stop` of the batch."""
+    def send(self, request: Any, batch: Batch, start: int, stop: int) -> bytes:  # noqa: ANN401
+        """Answer a request, whose rows are those from `start` to `stop` of the batch; return the body."""
         ...
 
 
@@ -229,12 +229,11 @@ class Batcher:
         self._count_rows(len(batch.predictions))
 
     def _answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
-        for request, reply, start, stop in waiting:
-            reply.send(request, batch, start, stop)
+        bodies = [reply.send(request, batch, start, stop) for request, reply, start, stop in waiting]
         turn = Turn(begun, time.perf_counter(), len(batch.predictions))
-        for items in _alike(waiting):
-            requests = [item[0] for item in items]
-            self._tell(requests, items[0][1], [item[3] - item[2] for item in items], turn)
+        for reply, items in _alike(waiting, bodies):
+            requests, sizes, some = zip(*items, strict=True)
+            self._tell(requests, reply, sizes, turn, some)
 
     def _answer_group(
         self, reply: RowReply, requests: Sequence[Any], start: int, batch: Batch, begun: float
@@ -250,7 +249,7 @@ class Batcher:
         reply: Reply,
         sizes: Sequence[int],
         turn: Turn,
-        bodies: Sequence[bytes] | None = None,
+        bodies: Sequence[bytes],
     ) -> None:
         """Count requests that were answered alike, and tell who observes them."""
         started = [request.started for request in requests]
@@ -262,7 +261,7 @@ class Batcher:
             reply.seconds.observe(turn.done - moment, times)
         if self.audience is not None:
             seconds = [turn.done - moment for moment in started]
-            self.audience.take(requests, sizes, seconds, turn, content_type=reply.content_type, bodies=bodies)
+            self.audience.take(requests, sizes, seconds, turn, bodies, content_type=reply.content_type)
 
     def _count_rows(self, rows: int) -> None:
         self._metrics.rows += rows
@@ -318,13 +317,14 @@ class Batcher:
             self.flush()
 
 
-def _alike(waiting: Sequence[Waiting]) -> Iterable[Sequence[Waiting]]:
-    """Give those together that are counted and observed alike."""
-    if len({item[1] for item in waiting}) == 1:
-        return (waiting,)
-    groups: dict[tuple[Histogram, bytes], list[Waiting]] = {}
-    for item in waiting:
-        groups.setdefault((item[1].seconds, item[1].content_type), []).append(item)
+def _alike(
+    waiting: Sequence[Waiting], bodies: Sequence[bytes]
+) -> Iterable[tuple[Reply, Sequence[tuple[Request, int, bytes]]]]:
+    """Give those together that are counted and observed alike, with their rows and the answers' bodies."""
+    groups: dict[tuple[Histogram, bytes], tuple[Reply, list[tuple[Request, int, bytes]]]] = {}
+    for (request, reply, start, stop), body in zip(waiting, bodies, strict=True):
+        group = groups.setdefault((reply.seconds, reply.content_type), (reply, []))
+        group[1].append((request, stop - start, body))
     return groups.values()
 
 

@@ -16,6 +16,7 @@ from serving.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from serving.context import Context
     from serving.models import Entry
     from serving.observe import Answers, Observed, ObservedHead
     from serving.server import Server
@@ -118,46 +119,44 @@ class Recorder:
         """Write down what was asked and answered, or a sample of it."""
         fraction = self._capture.fraction
         if fraction < 1:
-            numbers = range(len(answers.requests))
+            numbers = range(len(answers))
             answers = answers.only([number for number in numbers if random.random() < fraction])  # noqa: S311
-        if not answers.requests or self._is_full(len(answers.requests)):
+        if not len(answers) or self._is_full(len(answers)):
             return
-        forms = {self.form(head, answers.content_type) for head in answers.heads}
+        forms = {self.form(head, answers.content_type) for head in set(answers.heads)}
         if len(forms) == 1:
             self._record(forms.pop(), answers)
             return
         groups: dict[Form, list[int]] = {}
-        for number, request in enumerate(answers.requests):
-            groups.setdefault(self.form(request.head, answers.content_type), []).append(number)
+        for number, one in enumerate(answers.heads):
+            groups.setdefault(self.form(one, answers.content_type), []).append(number)
         for form, chosen in groups.items():
             self._record(form, answers.only(chosen))
 
     def _record(self, form: Form, answers: Answers) -> None:
         """Write records of one form, a column at a time: record by record it takes twice as long."""
-        capture, requests = self._capture, answers.requests
-        asked, answered = answers.asked, answers.bodies(text=form.text)
+        capture, asked, answered, count = self._capture, answers.asked, answers.answered, len(answers)
         now = capture.now()
-        begin, events = capture.events.many(len(requests))
+        begin, events = capture.events.many(count)
         if capture.marks:
-            for request, event in zip(requests, events, strict=True):
+            for request, event in zip(answers.requests, events, strict=True):
                 request.event = begin + event
+        ends = [self.end(now, None, form)] * count
+        for number, own in answers.contexts.items():
+            ends[number] = self.end(now, own, form)
         if max(map(len, asked)) >= LARGE:
-            for request, answer, event in zip(requests, answered, events, strict=True):
-                self.add(form, request.body, answer, begin + event, self.end(now, request, form))
+            for body, answer, event, end in zip(asked, answered, events, ends, strict=True):
+                self.add(form, body, answer, begin + event, end)
             return
-        ends: bytes | list[bytes] = self._usual_end(now).whole
-        if form.custom or not answers.plain:
-            ends = [self.end(now, request, form) for request in requests]
-        count = len(requests)
         data, predictions = escaped_all(asked, form.input), escaped_all(answered, form.output)
         lines = columns.joined(
             count, form.before, data, form.between, predictions, form.after + begin, events, ends
         )
         self._writer.add(self._spool, lines, count)
 
-    def end(self, now: bytes, request: Observed, form: Form) -> bytes:
-        """Return the end of a request's record."""
-        end, context = self._usual_end(now), request.context
+    def end(self, now: bytes, context: Context | None, form: Form) -> bytes:
+        """Return the end of the record of a request with this context."""
+        end = self._usual_end(now)
         if context is None:
             return end.having(form.custom) if form.custom else end.whole
         # An id of plain characters: it needs no escapes.
@@ -217,9 +216,9 @@ class ShadowRecorder(Recorder):
             self._own.observe(answers)
             return
         now = self._capture.now()
-        for request, prediction in zip(answers.requests, answers.bodies(text=True), strict=True):
+        for request, prediction in zip(answers.requests, answers.answered, strict=True):
             original: Observed = request.original
-            event = getattr(original, "event", b"")
+            event = original.event
             if event:
                 form = self.form(original.head, answers.content_type)
-                self.add(form, original.body, prediction, event, self.end(now, original, form))
+                self.add(form, original.body, prediction, event, self.end(now, original.context, form))

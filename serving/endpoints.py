@@ -83,9 +83,11 @@ class EndpointReply:
         self.seconds = seconds
         self.content_type = content_type
 
-    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
-        request.respond(200, self.content_type, self._body(batch.tokens[start:stop]))
+        body = self._body(batch.tokens[start:stop])
+        request.respond(200, self.content_type, body)
+        return body
 
     def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""

@@ -57,7 +57,7 @@ class Exchange:
     """A request, and the place of its answer among those of its connection.
 
     `started` is when the turn began in which it was read (`time.perf_counter()`). `context` is what its head
-    has for itself alone; None if that is nothing. `event` is the id of its record, if it is captured.
+    has for itself alone; None if that is nothing. `event` is the id of its record, if capture has set it.
     """
 
     __slots__ = (
@@ -88,7 +88,7 @@ class Exchange:
         self.identity = head.identity
         self.started = started
         self.answer: bytes | None = None
-        self.event: bytes
+        self.event = b""
 
     def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
         """Answer; it is sent when the answers before it on the connection have been.
@@ -112,14 +112,11 @@ class Exchange:
         if pending and pending[0] is self:
             connection.send()
 
-    def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> None:
-        """Answer a prediction request; see `deliver_all`."""
+    def deliver(self, heads: dict[int, bytes], content_type: bytes, body: bytes) -> bytes:
+        """Answer a prediction request; see `deliver_all`. Returns the body."""
         deliver_all((self,), heads, content_type, (body,))
-
-    def answered(self, *, text: bool) -> bytes:
-        """Return the body of the answer that was given; one of text has no such line ends, and is short."""
-        answer = self.answer or b""
-        return (answer.rpartition if text else answer.partition)(b"\r\n\r\n")[2]
+        self.connection.spare = None  # a shadow may still look at it
+        return body
 
     def fail(self, error: RequestError) -> None:
         """Answer with the reason of a refusal."""
@@ -150,7 +147,8 @@ def deliver_all(
 ) -> None:
     """Answer prediction requests of one server, route and identity, the shortest way for the usual case.
 
-    `heads` are those that `Heads.usual` keeps for the content type and this identity.
+    `heads` are those that `Heads.usual` keeps for the content type and this identity. The next request of a
+    connection may take the place of the one that is answered, so none may be kept for longer than this turn.
     """
     server = exchanges[0].connection.server
     clock, draining, unusual = server.clock, server.draining, 0
@@ -162,14 +160,15 @@ def deliver_all(
             unusual += 1
             exchange.respond(200, content_type, body)
             continue
-        length = len(body)
-        head = heads.get(length)
-        if head is None:
-            head = heads[length] = server.heads.head(
-                200, content_type, length, close=False, extra=exchange.identity
+        try:
+            head = heads[len(body)]
+        except KeyError:
+            head = heads[len(body)] = server.heads.head(
+                200, content_type, len(body), close=False, extra=exchange.identity
             )
         pending.clear()
         connection.since = clock
+        connection.spare = exchange
         if exchange.context is not None:
             head = exchange.context.stamp(head)
         exchange.answer = answer = head + body

@@ -74,7 +74,7 @@ class Call:
         self.done = done
         self.started = perf_counter()
         self.answer: bytes | None = None
-        self.event: bytes
+        self.event = b""
 
     def respond(self, message: bytes) -> None:
         """Answer, unless the client has gone."""
@@ -86,10 +86,6 @@ class Call:
         """Answer with a refusal or a defect, unless the client has gone."""
         if not self.done.done():
             self.done.set_exception(error)
-
-    def answered(self, *, text: bool) -> bytes:  # noqa: ARG002  a message is never text
-        """Return the message that was sent back."""
-        return self.answer or b""
 
 
 class GrpcReply:
@@ -107,7 +103,7 @@ class GrpcReply:
         self._before = before
         self._raw = raw
 
-    def send(self, request: Call, batch: Batch, start: int, stop: int) -> None:
+    def send(self, request: Call, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
         part = batch.predictions[start:stop]
         output = InferOutputTensor(name=OUTPUT, datatype="FP32", shape=part.shape)
@@ -117,7 +113,9 @@ class GrpcReply:
         else:
             output.contents.fp32_contents.extend(part.ravel().tolist())
         message.outputs.append(output)
-        request.respond(self._before + message.SerializeToString())
+        body = self._before + message.SerializeToString()
+        request.respond(body)
+        return body
 
 
 class GrpcInfer:

@@ -6,7 +6,6 @@ import asyncio
 import random
 from bisect import bisect_right
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from serving import formats, log
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 # So many rows are told of at once, and what is less after so long.
 _MOST_ROWS: Final = 512
 _LATER_SECONDS: Final = 0.02
+_COLUMNS: Final = ("requests", "heads", "asked", "sizes", "answered", "sent", "seconds")
 
 
 class ObservedHead(Protocol):
@@ -60,14 +60,10 @@ class Observed(Protocol):
     """All that was sent back; its length is told."""
 
     context: Context | None
-    """What its head has for itself alone; given to a request that has none when it is traced."""
+    """What its head has for itself alone."""
 
     event: bytes
-    """The id of its record; set by capture, absent before."""
-
-    def answered(self, *, text: bool) -> bytes:
-        """Return the body of its answer, which is text or not."""
-        ...
+    """The id of its record; set by capture if there is a shadow, empty before."""
 
 
 class Turn(NamedTuple):
@@ -79,20 +75,31 @@ class Turn(NamedTuple):
 
 
 class Answers:
-    """Requests that one model has answered alike: columns, one value a request.
+    """What one model has answered alike: columns, one value a request.
 
-    `requests` are each an `Observed`, or all are `ShadowRequest`s; `sizes` are their rows, `seconds` the time
-    from read to answered. `content_type` is that of the answers.
+    `heads` are those of the requests, `asked` their bodies, `sizes` their rows, `answered` the bodies of the
+    answers, `sent` how many bytes these were with their heads, `seconds` the time from read to answered.
+    `contexts` has those of the few requests that have one, by their number. `content_type` is that of the
+    answers. `requests` are an `Observed` each, or all are `ShadowRequest`s; they are there only with a
+    shadow, for as a rule a request is not kept once it has been answered.
     """
 
     def __init__(self, content_type: bytes) -> None:
         self.content_type = content_type
         self.requests: list[Any] = []
+        self.heads: list[ObservedHead] = []
+        self.contexts: dict[int, Context] = {}
+        self.asked: list[bytes] = []
         self.sizes: list[int] = []
+        self.answered: list[bytes] = []
+        self.sent: list[int] = []
         self.seconds: list[float] = []
-        self._bodies: list[bytes] | None = []
         self._stops: list[int] = []
         self._turns: list[Turn] = []
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return len(self.seconds)
 
     def add(
         self,
@@ -100,54 +107,26 @@ class Answers:
         sizes: Sequence[int],
         seconds: Sequence[float],
         turn: Turn,
-        bodies: Sequence[bytes] | None,
+        bodies: Sequence[bytes],
     ) -> None:
-        """Append some of one turn; `bodies` are those of the answers, if they are at hand."""
-        self.requests += requests
+        """Append some of one turn; `bodies` are those of the answers."""
+        self.heads += [request.head for request in requests]
+        contexts = [request.context for request in requests]
+        if any(contexts):
+            numbered = enumerate(contexts, len(self.seconds))
+            self.contexts |= {number: context for number, context in numbered if context is not None}
+        self.asked += [request.body for request in requests]
+        self.sent += [len(request.answer) for request in requests]
         self.sizes += sizes
+        self.answered += bodies
         self.seconds += seconds
-        self._stops.append(len(self.requests))
+        self._stops.append(len(self.seconds))
         self._turns.append(turn)
-        if bodies is None:
-            self._bodies = None
-        elif self._bodies is not None:
-            self._bodies += bodies
-
-    @cached_property
-    def heads(self) -> set[ObservedHead]:
-        """Their heads: few, for clients send the same again and again."""
-        return {request.head for request in self.requests}
-
-    @cached_property
-    def contexts(self) -> list[Context | None]:
-        """Their contexts."""
-        return [request.context for request in self.requests]
-
-    @cached_property
-    def plain(self) -> bool:
-        """Whether no request has anything for itself alone."""
-        return not any(self.contexts)
-
-    def renew_contexts(self) -> None:
-        """Look at them again: some have been given to requests that had none."""
-        self.__dict__.pop("contexts", None)
-        self.__dict__.pop("plain", None)
-
-    @cached_property
-    def asked(self) -> list[bytes]:
-        """The bodies of the requests."""
-        return [request.body for request in self.requests]
 
     @property
     def shadow(self) -> bool:
         """Whether they were asked of another model, and answered by that."""
-        return isinstance(self.requests[0], ShadowRequest)
-
-    def bodies(self, *, text: bool) -> Sequence[bytes]:
-        """Return the bodies of the answers, which are text or not."""
-        if self._bodies is None:
-            return [request.answered(text=text) for request in self.requests]
-        return self._bodies
+        return bool(self.requests) and isinstance(self.requests[0], ShadowRequest)
 
     def turns(self) -> Iterator[tuple[int, Turn]]:
         """Give the calls by which they were answered, each after how many of them."""
@@ -163,14 +142,13 @@ class Answers:
     def only(self, chosen: Sequence[int]) -> Answers:
         """Return some of them, by their numbers."""
         some = Answers(self.content_type)
-        for number in chosen:
-            some.add(
-                [self.requests[number]],
-                [self.sizes[number]],
-                [self.seconds[number]],
-                self.turn(number),
-                None if self._bodies is None else [self._bodies[number]],
-            )
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            setattr(some, name, [column[number] for number in chosen] if column else [])
+        contexts = self.contexts
+        some.contexts = {place: contexts[number] for place, number in enumerate(chosen) if number in contexts}
+        some._stops = [*range(1, len(chosen) + 1)]
+        some._turns = [self.turn(number) for number in chosen]
         return some
 
 
@@ -187,12 +165,12 @@ class Audience:
 
     Args:
         observers: in the order in which they are told.
-        at_once: tell of each turn when it ends.
+        at_once: tell of each turn when it ends, and of the requests themselves.
     """
 
     def __init__(self, observers: Sequence[Observer], *, at_once: bool = False) -> None:
         self._observers = observers
-        self._most = 1 if at_once else _MOST_ROWS
+        self._at_once = at_once
         self._rows = 0
         self._answers: dict[tuple[bytes, type], Answers] = {}
         self._loop = asyncio.get_running_loop()
@@ -204,9 +182,9 @@ class Audience:
         sizes: Sequence[int],
         seconds: Sequence[float],
         turn: Turn,
+        bodies: Sequence[bytes],
         *,
         content_type: bytes,
-        bodies: Sequence[bytes] | None = None,
     ) -> None:
         """Take what one turn has answered alike; see `Answers`."""
         key = content_type, type(requests[0])
@@ -215,7 +193,10 @@ class Audience:
             answers = self._answers[key] = Answers(content_type)
         answers.add(requests, sizes, seconds, turn, bodies)
         self._rows += sum(sizes)
-        if self._rows >= self._most:
+        if self._at_once:
+            answers.requests += requests
+            self.flush()
+        elif self._rows >= _MOST_ROWS:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(_LATER_SECONDS, self._flush_in_time)
@@ -242,26 +223,27 @@ Watch = Callable[["Entry"], Observer]
 class ShadowRequest:
     """Rows that another model has answered for; what comes of them here is observed, not returned."""
 
-    __slots__ = ("_failed", "original", "predicted", "started")
+    __slots__ = ("_failed", "original", "started")
 
     context: Context | None = None
     """Ids and traces belong to the original."""
+    answer = b""
+    """Nothing is sent."""
 
     def __init__(self, original: Request, failed: Callable[[], None]) -> None:
         self.original: Any = original  # an `Observed`
         self.started = original.started
         self._failed = failed
-        self.predicted: tuple[Batch, int, int]
 
     @property
     def head(self) -> ObservedHead:
         """The original's."""
         return self.original.head
 
-    def answered(self, *, text: bool) -> bytes:  # noqa: ARG002  it always is
-        """Return the predictions as CSV."""
-        batch, start, stop = self.predicted
-        return formats.csv_answer(batch.tokens[start:stop])
+    @property
+    def body(self) -> bytes:
+        """The original's."""
+        return self.original.body
 
     def fail(self, error: RequestError) -> None:
         """Count it: the answer has been given by the other model."""
@@ -270,16 +252,16 @@ class ShadowRequest:
 
 
 class ShadowReply:
-    """Keeps the answer to itself; observers may have it as CSV."""
+    """Makes an answer, as CSV, that only observers get."""
 
     content_type: bytes = CSV
 
     def __init__(self, seconds: Histogram) -> None:
         self.seconds = seconds
 
-    def send(self, request: ShadowRequest, batch: Batch, start: int, stop: int) -> None:
-        """Return nothing."""
-        request.predicted = batch, start, stop
+    def send(self, request: ShadowRequest, batch: Batch, start: int, stop: int) -> bytes:  # noqa: ARG002
+        """Send nothing; return what would have been sent."""
+        return formats.csv_answer(batch.tokens[start:stop])
 
 
 class Shadow:

@@ -32,13 +32,12 @@ class Form:
     and output are escaped in their encodings. `custom` is the attribute that the client gave.
     """
 
-    __slots__ = ("after", "answers", "before", "between", "custom", "input", "output", "text")
+    __slots__ = ("after", "answers", "before", "between", "custom", "input", "output")
 
     def __init__(self, headers: Mapping[bytes, bytes], answers: bytes) -> None:
         self.answers = answers
         self.input: Encoding = input_encoding(headers)
         self.output: Encoding = output_encoding(answers)
-        self.text = self.input != "BASE64" and self.output != "BASE64"
         custom = headers.get(CUSTOM_ATTRIBUTES)
         self.custom = b",%b" % json_text(custom) if custom else b""
         observed = headers.get(b"content-type", JSON)

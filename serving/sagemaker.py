@@ -54,12 +54,12 @@ class CsvReply:
         deliver_all(requests, self._heads, CSV, bodies)
         return bodies
 
-    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
         tokens = batch.tokens
         one = stop - start == 1
         body = tokens[start] + b"\n" if one else formats.csv_answer(tokens[start:stop])
-        request.deliver(self._heads, CSV, body)
+        return request.deliver(self._heads, CSV, body)
 
 
 class JsonReply:
@@ -79,9 +79,9 @@ class JsonReply:
         deliver_all(requests, self._heads, JSON, bodies)
         return bodies
 
-    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
-        request.deliver(self._heads, JSON, formats.json_answer(batch.tokens[start:stop]))
+        return request.deliver(self._heads, JSON, formats.json_answer(batch.tokens[start:stop]))
 
 
 class SageMaker:

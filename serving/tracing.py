@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from random import getrandbits, random, randrange
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -133,13 +134,13 @@ class Taken(NamedTuple):
     head: ObservedHead
     status: int
     started: float
-    begun: float | None
     done: float
     request_bytes: int
     answer_bytes: int
-    model: Mapping[str, str]
-    rows: int
-    batch_rows: int
+    begun: float | None = None
+    model: Mapping[str, str] = MappingProxyType({})
+    rows: int = 0
+    batch_rows: int = 0
 
     @property
     def spans(self) -> int:
@@ -164,43 +165,25 @@ class Traces:
         if route in PROBES or (status == _OK and route in PREDICTIONS):
             return
         parent = None if exchange.context is None else exchange.context.parent
-        if self.sampling.wants(parent):
-            self.take(exchange, status)
-
-    def take(
-        self,
-        exchange: Observed,
-        status: int,
-        *,
-        times: tuple[float, float] | None = None,
-        model: Mapping[str, str] | None = None,
-        rows: tuple[int, int] = (0, 0),
-    ) -> None:
-        """Keep what a trace says of a request.
-
-        `times` are those when its prediction began and when it had been answered, `rows` its own and the
-        batch's.
-        """
-        own = exchange.context
-        if own is None:
-            own = exchange.context = Context({})
-        own.trace_id = own.trace_id or self.sampling.new_trace_id()
-        begun, done = times or (None, perf_counter())
-        self.export.put(
-            Taken(
-                context=own,
-                head=exchange.head,
-                status=status,
-                started=exchange.started,
-                begun=begun,
-                done=done,
-                request_bytes=len(exchange.body),
-                answer_bytes=len(exchange.answer or b""),
-                model=model or {},
-                rows=rows[0],
-                batch_rows=rows[1],
-            )
+        if not self.sampling.wants(parent):
+            return
+        exchange.context = self.traced(exchange.context)
+        taken = Taken(
+            context=exchange.context,
+            head=exchange.head,
+            status=status,
+            started=exchange.started,
+            done=perf_counter(),
+            request_bytes=len(exchange.body),
+            answer_bytes=len(exchange.answer or b""),
         )
+        self.export.put(taken)
+
+    def traced(self, own: Context | None) -> Context:
+        """Return a request's context, or one for a request that has none, with the id of a trace."""
+        own = Context({}) if own is None else own
+        own.trace_id = own.trace_id or self.sampling.new_trace_id()
+        return own
 
 
 class _ModelTraces:
@@ -216,25 +199,30 @@ class _ModelTraces:
         """Take those that are traced: of most batches, none."""
         if answers.shadow:
             return
-        chosen = self._chosen(answers)
-        for number in chosen:
+        for number in self._chosen(answers):
             begun, done, rows = answers.turn(number)
-            self._traces.take(
-                answers.requests[number],
-                _OK,
-                times=(begun, done),
+            context = answers.contexts[number] = self._traces.traced(answers.contexts.get(number))
+            taken = Taken(
+                context=context,
+                head=answers.heads[number],
+                status=_OK,
+                started=done - answers.seconds[number],
+                begun=begun,
+                done=done,
+                request_bytes=len(answers.asked[number]),
+                answer_bytes=answers.sent[number],
                 model=self._model,
-                rows=(answers.sizes[number], rows),
+                rows=answers.sizes[number],
+                batch_rows=rows,
             )
-        if chosen:
-            answers.renew_contexts()
+            self._traces.export.put(taken)
 
     def _chosen(self, answers: Answers) -> list[int]:
-        sampling = self._traces.sampling
-        if not answers.plain:
-            parents = [None if own is None else own.parent for own in answers.contexts]
+        sampling, count = self._traces.sampling, len(answers)
+        contexts = answers.contexts
+        if contexts:
+            parents = [contexts[number].parent if number in contexts else None for number in range(count)]
             return [number for number, parent in enumerate(parents) if sampling.wants(parent)]
-        count = len(answers.contexts)
         chosen: list[int] = []
         while self._gap < count:
             chosen.append(int(self._gap))

@@ -58,15 +58,12 @@ class JsonReply:
         deliver_all(requests, self._heads, JSON, bodies)
         return bodies
 
-    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
-        tokens = batch.tokens
-        if stop - start == 1 and batch.predictions.ndim == 1:
-            request.deliver(self._heads, JSON, b'%b1],"data":[%b]}]}' % (self._before, tokens[start]))
-            return
-        data = b",".join(tokens[start:stop])
-        shape = b",".join([b"%d" % size for size in (stop - start, *batch.predictions.shape[1:])])
-        request.deliver(self._heads, JSON, b'%b%b],"data":[%b]}]}' % (self._before, shape, data))
+        data = b",".join(batch.tokens[start:stop])
+        sizes = (stop - start, *batch.predictions.shape[1:])
+        shape = b"1" if sizes == (1,) else b",".join([b"%d" % size for size in sizes])
+        return request.deliver(self._heads, JSON, b'%b%b],"data":[%b]}]}' % (self._before, shape, data))
 
 
 class BinaryReply:
@@ -79,7 +76,7 @@ class BinaryReply:
         self.seconds = seconds
         self._before = before
 
-    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> None:
+    def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
         part = batch.predictions[start:stop]
         output = {
@@ -90,7 +87,9 @@ class BinaryReply:
         }
         head = b'%b"outputs":[%b]}' % (self._before, orjson.dumps(output))
         extra = b"Inference-Header-Content-Length: %d\r\n" % len(head)
-        request.respond(200, _OCTETS, head + part.astype("<f4").tobytes(), extra)
+        body = head + part.astype("<f4").tobytes()
+        request.respond(200, _OCTETS, body, extra)
+        return body
 
 
 class V2:

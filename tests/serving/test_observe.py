@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import columns
+from serving.context import Context
 from serving.observe import Answers, Audience, Turn
 from tests.serving.capture_support import captured, data
 from tests.serving.serving_support import Client, csv_body, request
@@ -28,15 +29,11 @@ CSV, JSON = b"text/csv", b"application/json"
 class Asked:
     """A request, as far as `Answers` looks at it."""
 
-    context = None
-
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, context: Context | None = None) -> None:
         self.body = body
         self.head = "head"
-
-    def answered(self, *, text: bool) -> bytes:
-        assert text
-        return b"answer to " + self.body
+        self.context = context
+        self.answer = b"head\n" + body
 
 
 class Keeper:
@@ -52,15 +49,15 @@ class Keeper:
             raise ZeroDivisionError
 
 
-def take(audience: Audience, *bodies: bytes, rows: int = 1, kind: bytes = CSV, known: bool = True) -> None:
-    requests = [Asked(body) for body in bodies]
+def take(audience: Audience, *bodies: bytes, rows: int = 1, kind: bytes = CSV, own: str = "") -> None:
+    requests = [Asked(body, Context({}) if body.decode() in own.split() else None) for body in bodies]
     audience.take(
         requests,
         [rows] * len(bodies),
         [0.5] * len(bodies),
         Turn(1.0, 2.0, rows * len(bodies)),
+        [b"answer to " + body for body in bodies],
         content_type=kind,
-        bodies=[request.answered(text=True) for request in requests] if known else None,
     )
 
 
@@ -71,7 +68,7 @@ def test_turns_are_told_together_and_soon() -> None:
         audience = Audience([Keeper(fails=True), keeper])
         take(audience, b"a", b"b")
         take(audience, b"c", kind=JSON)
-        take(audience, b"d", rows=3, known=False)
+        take(audience, b"d", b"e", rows=3, own="e")
         assert not keeper.told
         await asyncio.sleep(0.1)
         assert len(keeper.told) == 2  # one observer's defect costs no other
@@ -86,17 +83,22 @@ def test_turns_are_told_together_and_soon() -> None:
     asyncio.run(run())
     first, second, third = keeper.told
     assert (first.content_type, second.content_type) == (CSV, JSON)
-    assert first.asked == [b"a", b"b", b"d"]
-    assert first.bodies(text=True) == [b"answer to a", b"answer to b", b"answer to d"]
-    assert first.sizes == [1, 1, 3]
-    assert [first.turn(number).rows for number in range(3)] == [2, 2, 3]
-    assert first.plain
-    assert first.heads == {"head"}
-    assert len(third.requests) == len(third.seconds) == 512
-    some = first.only([2, 0])
-    assert some.asked == [b"d", b"a"]
-    assert [some.turn(number).rows for number in (0, 1)] == [3, 2]
-    assert third.only([511]).bodies(text=True) == [b"answer to f"]
+    assert first.asked == [b"a", b"b", b"d", b"e"]
+    assert first.answered == [b"answer to a", b"answer to b", b"answer to d", b"answer to e"]
+    assert first.sizes == [1, 1, 3, 3]
+    assert first.sent == [6, 6, 6, 6]
+    assert [first.turn(number).rows for number in range(4)] == [2, 2, 6, 6]
+    assert first.contexts.keys() == {3}
+    assert first.heads == ["head"] * 4
+    assert len(third) == len(third.asked) == 512
+    assert not third.contexts
+    assert not third.requests
+    some = first.only([3, 0])
+    assert len(some) == 2
+    assert some.asked == [b"e", b"a"]
+    assert some.contexts == {0: first.contexts[3]}
+    assert [some.turn(number).rows for number in (0, 1)] == [6, 2]
+    assert third.only([511]).answered == [b"answer to f"]
 
 
 def test_what_must_be_told_at_once_is() -> None:
@@ -106,6 +108,7 @@ def test_what_must_be_told_at_once_is() -> None:
         audience = Audience([keeper], at_once=True)
         take(audience, b"a")
         assert len(keeper.told) == 1
+        assert [request.body for request in keeper.told[0].requests] == [b"a"]
 
     asyncio.run(run())
 
