@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import orjson
 
 from serving import columns, context, log
@@ -92,39 +91,33 @@ class _ModelLog:
         """Write a line for each, a column at a time: line by line it takes three times as long."""
         if answers.shadow:
             return
-        count = len(answers)
-        prefix, ends = context.new_ids(count)
-        begins, ids = self._begins(answers, prefix), list(ends)
+        prefix, numbers = context.new_ids(len(answers))
+        ids, (begins, middles) = list(numbers), self._of_turns(answers, prefix)
         for number, own in answers.contexts.items():
             begins[number] = begins[number].removesuffix(prefix)
             ids[number] = _named(own)
         lengths = zip(map(len, answers.asked), answers.sent, strict=True)
-        lines = columns.joined(
-            count, begins, ids, self._middles(answers), list(map(self._ends.__getitem__, lengths))
-        )
-        self._writer.write(lines, count)
+        ends = list(map(self._ends.__getitem__, lengths))
+        self._writer.write(columns.joined(len(answers), begins, ids, middles, ends), len(answers))
 
-    @staticmethod
-    def _begins(answers: Answers, prefix: bytes) -> list[bytes]:
-        """Return what stands before the ids' ends."""
-        epoch = time.time() - time.perf_counter()
+    def _of_turns(self, answers: Answers, prefix: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return what stands before the ids' ends, and what between the ids and the sizes."""
         begins: list[bytes] = []
-        for number, turn in answers.turns():
-            begins += [_BEGIN % (log.timestamp(epoch + turn.done), prefix)] * number
-        return begins
-
-    def _middles(self, answers: Answers) -> list[bytes]:
-        """Return what stands between the ids and the sizes."""
-        # What one turn has read and answered took the same time: there are few different ones.
-        different = list(set(answers.seconds))
-        took = dict(zip(different, columns.numbers(np.array(different).round(6)), strict=True))
-        names, form = {head.route: head.route.encode() for head in set(answers.heads)}, self._form
-        if len(names) == 1 and answers.sizes.count(1) == len(answers.sizes):
-            form %= (*names.values(), 1)
-            middles = {seconds: form + text for seconds, text in took.items()}
-            return list(map(middles.__getitem__, answers.seconds))
-        items = zip(answers.heads, answers.sizes, answers.seconds, strict=True)
-        return [form % (names[head.route], size) + took[seconds] for head, size, seconds in items]
+        middles: list[bytes] = []
+        epoch = time.time() - time.perf_counter()
+        names = {head.route: head.route.encode() for head in answers.kinds}
+        for count, turn in answers.turns():
+            start, stop = len(begins), len(begins) + count
+            begins += [_BEGIN % (log.timestamp(epoch + turn.done), prefix)] * count
+            took = b"%.6f" % turn.seconds
+            sizes = answers.sizes[start:stop]
+            if len(names) == 1 and sizes.count(sizes[0]) == count:
+                middles += [self._form % (*names.values(), sizes[0]) + took] * count
+            else:
+                heads = answers.heads[start:stop]
+                pairs = zip(heads, sizes, strict=True)
+                middles += [self._form % (names[head.route], size) + took for head, size in pairs]
+        return begins, middles
 
 
 def _named(own: context.Context) -> bytes:

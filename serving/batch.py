@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -72,13 +71,19 @@ class RowReply(Reply, Protocol):
 
 
 class Batch:
-    """The predictions of one call: (rows,), or (rows, classes)."""
+    """The predictions of one call: (rows,), or (rows, classes); `begun` is when the rows' wait ended."""
 
-    __slots__ = ("_tokens", "predictions")
+    __slots__ = ("_tokens", "begun", "predictions")
 
-    def __init__(self, predictions: NDArray[np.float32]) -> None:
+    def __init__(self, predictions: NDArray[np.float32], begun: float) -> None:
         self.predictions = predictions
+        self.begun = begun
         self._tokens: list[bytes] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many were predicted."""
+        return len(self.predictions)
 
     @property
     def tokens(self) -> list[bytes]:
@@ -94,6 +99,10 @@ Waiting = tuple[Request, Reply, int, int]
 
 _Group = tuple[RowReply, Sequence[Any], int]
 """Requests of one row each, and where in the batch these rows begin."""
+
+
+_Answered = tuple[Request, int, bytes]
+"""A request that has been answered, its rows and the answer's body."""
 
 
 class Batcher:
@@ -205,7 +214,7 @@ class Batcher:
         begun = time.perf_counter()
         try:
             matrix = self._matrix[:count] if self.model.plain else self.model.prepare(rows)
-            batch = Batch(self.model.predict(matrix))
+            batch = Batch(self.model.predict(matrix), begun)
         except PreprocessError as error:
             self._flush_one_by_one(waiting, rows, error)
             return
@@ -218,50 +227,54 @@ class Batcher:
             if self._room > FULL:
                 self._make_room(FULL)
         for group in groups:
-            self._answer_group(*group, batch, begun)
+            self._answer_group(*group, batch)
         if waiting:
-            self._answer(waiting, batch, begun)
+            self._answer(waiting, batch)
         self._count_rows(count)
 
-    def answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
-        """Answer those whose predictions are in the batch, and count; `begun` is when their wait ended."""
-        self._answer(waiting, batch, begun)
-        self._count_rows(len(batch.predictions))
+    def answer(self, waiting: Sequence[Waiting], batch: Batch) -> None:
+        """Answer those whose predictions are in the batch, and count."""
+        self._answer(waiting, batch)
+        self._count_rows(batch.rows)
 
-    def _answer(self, waiting: Sequence[Waiting], batch: Batch, begun: float) -> None:
-        bodies = [reply.send(request, batch, start, stop) for request, reply, start, stop in waiting]
-        turn = Turn(begun, time.perf_counter(), len(batch.predictions))
-        for reply, items in _alike(waiting, bodies):
-            requests, sizes, some = zip(*items, strict=True)
-            self._tell(requests, reply, sizes, turn, some)
+    def _answer(self, waiting: Sequence[Waiting], batch: Batch) -> None:
+        groups: dict[object, tuple[Reply, list[_Answered]]] = {}
+        for request, reply, start, stop in waiting:
+            body = reply.send(request, batch, start, stop)
+            # What is counted and observed alike.
+            key = reply.seconds, reply.content_type, request.started
+            groups.setdefault(key, (reply, []))[1].append((request, stop - start, body))
+        for reply, answered in groups.values():
+            self._tell(reply, *zip(*answered, strict=True), batch=batch)
 
-    def _answer_group(
-        self, reply: RowReply, requests: Sequence[Any], start: int, batch: Batch, begun: float
-    ) -> None:
+    def _answer_group(self, reply: RowReply, requests: Sequence[Any], start: int, batch: Batch) -> None:
         """Do what `_answer` does, for many requests of one row each."""
         bodies = reply.send_rows(requests, batch, start)
-        turn = Turn(begun, time.perf_counter(), len(batch.predictions))
-        self._tell(requests, reply, [1] * len(requests), turn, bodies)
+        started = [request.started for request in requests]
+        # As a rule one turn of the event loop has read them all, and to find that costs next to nothing.
+        if started.count(started[0]) == len(started):
+            self._tell(reply, requests, [1] * len(requests), bodies, batch=batch)
+            return
+        for moment in set(started):
+            chosen = [place for place, other in enumerate(started) if other == moment]
+            some = [requests[place] for place in chosen]
+            self._tell(reply, some, [1] * len(some), [bodies[place] for place in chosen], batch=batch)
 
     def _tell(
         self,
-        requests: Sequence[Any],
         reply: Reply,
+        requests: Sequence[Any],
         sizes: Sequence[int],
-        turn: Turn,
         bodies: Sequence[bytes],
+        *,
+        batch: Batch,
     ) -> None:
-        """Count requests that were answered alike, and tell who observes them."""
-        started = [request.started for request in requests]
-        first, count = started[0], len(started)
-        # As a rule one turn of the event loop has read them all, and to find that costs next to nothing.
-        moments = {first: count} if started.count(first) == count else Counter(started)
-        for moment, times in moments.items():
-            self._metrics.queue_seconds.observe(turn.begun - moment, times)
-            reply.seconds.observe(turn.done - moment, times)
+        """Count requests that one turn has read and that were answered alike, and tell who observes them."""
+        count, turn = len(requests), Turn(requests[0].started, batch.begun, time.perf_counter(), batch.rows)
+        self._metrics.queue_seconds.observe(turn.begun - turn.started, count)
+        reply.seconds.observe(turn.seconds, count)
         if self.audience is not None:
-            seconds = [turn.done - moment for moment in started]
-            self.audience.take(requests, sizes, seconds, turn, bodies, content_type=reply.content_type)
+            self.audience.take(requests, sizes, bodies, turn, reply.content_type)
 
     def _count_rows(self, rows: int) -> None:
         self._metrics.rows += rows
@@ -315,17 +328,6 @@ class Batcher:
         self._waiting.append((request, reply, start, self._count))
         if self._count >= FULL:
             self.flush()
-
-
-def _alike(
-    waiting: Sequence[Waiting], bodies: Sequence[bytes]
-) -> Iterable[tuple[Reply, Sequence[tuple[Request, int, bytes]]]]:
-    """Give those together that are counted and observed alike, with their rows and the answers' bodies."""
-    groups: dict[tuple[Histogram, bytes], tuple[Reply, list[tuple[Request, int, bytes]]]] = {}
-    for (request, reply, start, stop), body in zip(waiting, bodies, strict=True):
-        group = groups.setdefault((reply.seconds, reply.content_type), (reply, []))
-        group[1].append((request, stop - start, body))
-    return groups.values()
 
 
 def with_nan(row: formats.Row) -> formats.Row:

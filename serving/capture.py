@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from serving import columns, log, records, subjects
 from serving.large import LARGE
 from serving.metrics import escape, head
-from serving.records import INFERENCE_ID, End, Form, escaped_all
+from serving.records import INFERENCE_ID, End, Form, escaped_all, escaped_answers
 from serving.stores import store
 from serving.writer import Writer
 
@@ -123,7 +123,7 @@ class Recorder:
             answers = answers.only([number for number in numbers if random.random() < fraction])  # noqa: S311
         if not len(answers) or self._is_full(len(answers)):
             return
-        forms = {self.form(head, answers.content_type) for head in set(answers.heads)}
+        forms = {self.form(kind, answers.content_type) for kind in answers.kinds}
         if len(forms) == 1:
             self._record(forms.pop(), answers)
             return
@@ -148,7 +148,7 @@ class Recorder:
             for body, answer, event, end in zip(asked, answered, events, ends, strict=True):
                 self.add(form, body, answer, begin + event, end)
             return
-        data, predictions = escaped_all(asked, form.input), escaped_all(answered, form.output)
+        data, predictions = escaped_all(asked, form.input), escaped_answers(answered, form.output)
         lines = columns.joined(
             count, form.before, data, form.between, predictions, form.after + begin, events, ends
         )

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def joined(count: int, *columns: bytes | Sequence[bytes]) -> bytes:
@@ -24,8 +19,3 @@ def joined(count: int, *columns: bytes | Sequence[bytes]) -> bytes:
         if not isinstance(column, bytes):
             parts[place::width] = column
     return b"".join(parts)
-
-
-def numbers(values: Sequence[float] | NDArray[np.float64]) -> list[bytes]:
-    """Return numbers as JSON has them; none of no numbers."""
-    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")

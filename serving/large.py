@@ -81,9 +81,8 @@ class Large:
             await asyncio.sleep(0)
         if batcher.shadow is not None:
             batcher.shadow.take(request, seen)
-        batcher.answer(
-            ((request, reply, 0, sum(map(len, predictions))),), Batch(np.concatenate(predictions)), begun
-        )
+        batch = Batch(np.concatenate(predictions), begun)
+        batcher.answer(((request, reply, 0, batch.rows),), batch)
 
 
 def read_csv(batcher: Batcher, body: bytes) -> Iterator[Chunk]:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from serving import formats, log
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 
 # So many rows are told of at once, and what is less after so long.
-_MOST_ROWS: Final = 512
+_MOST_ROWS: Final = 1024
 _LATER_SECONDS: Final = 0.02
-_COLUMNS: Final = ("requests", "heads", "asked", "sizes", "answered", "sent", "seconds")
+_COLUMNS: Final = ("requests", "heads", "asked", "sizes", "answered", "sent")
 
 
 class ObservedHead(Protocol):
@@ -67,21 +68,31 @@ class Observed(Protocol):
 
 
 class Turn(NamedTuple):
-    """One call of a model: when it began, when all had been answered, and its rows; `time.perf_counter()`."""
+    """What requests have in common that one turn of the event loop has read and one call has answered.
 
+    `started` is when that turn began, `begun` when the call did, `done` when all had been answered
+    (`time.perf_counter()`), `rows` those of the call.
+    """
+
+    started: float
     begun: float
     done: float
     rows: int
+
+    @property
+    def seconds(self) -> float:
+        """The time from read to answered."""
+        return self.done - self.started
 
 
 class Answers:
     """What one model has answered alike: columns, one value a request.
 
     `heads` are those of the requests, `asked` their bodies, `sizes` their rows, `answered` the bodies of the
-    answers, `sent` how many bytes these were with their heads, `seconds` the time from read to answered.
-    `contexts` has those of the few requests that have one, by their number. `content_type` is that of the
-    answers. `requests` are an `Observed` each, or all are `ShadowRequest`s; they are there only with a
-    shadow, for as a rule a request is not kept once it has been answered.
+    answers, `sent` how many bytes these were with their heads. `contexts` has those of the few requests that
+    have one, by their number. `content_type` is that of the answers. `requests` are an `Observed` each, or
+    all are `ShadowRequest`s; they are there only with a shadow, for as a rule a request is not kept once it
+    has been answered.
     """
 
     def __init__(self, content_type: bytes) -> None:
@@ -93,35 +104,31 @@ class Answers:
         self.sizes: list[int] = []
         self.answered: list[bytes] = []
         self.sent: list[int] = []
-        self.seconds: list[float] = []
         self._stops: list[int] = []
         self._turns: list[Turn] = []
 
     def __len__(self) -> int:
         """Return how many they are."""
-        return len(self.seconds)
+        return len(self.sizes)
 
-    def add(
-        self,
-        requests: Sequence[Any],
-        sizes: Sequence[int],
-        seconds: Sequence[float],
-        turn: Turn,
-        bodies: Sequence[bytes],
-    ) -> None:
+    def add(self, requests: Sequence[Any], sizes: Sequence[int], bodies: Sequence[bytes], turn: Turn) -> None:
         """Append some of one turn; `bodies` are those of the answers."""
         self.heads += [request.head for request in requests]
         contexts = [request.context for request in requests]
         if any(contexts):
-            numbered = enumerate(contexts, len(self.seconds))
+            numbered = enumerate(contexts, len(self))
             self.contexts |= {number: context for number, context in numbered if context is not None}
         self.asked += [request.body for request in requests]
         self.sent += [len(request.answer) for request in requests]
         self.sizes += sizes
         self.answered += bodies
-        self.seconds += seconds
-        self._stops.append(len(self.seconds))
+        self._stops.append(len(self.sizes))
         self._turns.append(turn)
+
+    @cached_property
+    def kinds(self) -> set[ObservedHead]:
+        """Their different heads: few, for clients send the same again and again."""
+        return set(self.heads)
 
     @property
     def shadow(self) -> bool:
@@ -129,14 +136,14 @@ class Answers:
         return bool(self.requests) and isinstance(self.requests[0], ShadowRequest)
 
     def turns(self) -> Iterator[tuple[int, Turn]]:
-        """Give the calls by which they were answered, each after how many of them."""
+        """Give the turns that they are of, each after how many of them."""
         before = 0
         for stop, turn in zip(self._stops, self._turns, strict=True):
             yield stop - before, turn
             before = stop
 
     def turn(self, number: int) -> Turn:
-        """Return by which call a request was answered."""
+        """Return the turn that a request is of."""
         return self._turns[bisect_right(self._stops, number)]
 
     def only(self, chosen: Sequence[int]) -> Answers:
@@ -176,14 +183,12 @@ class Audience:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def take(  # noqa: PLR0913 - the columns of one turn
+    def take(
         self,
         requests: Sequence[Any],
         sizes: Sequence[int],
-        seconds: Sequence[float],
-        turn: Turn,
         bodies: Sequence[bytes],
-        *,
+        turn: Turn,
         content_type: bytes,
     ) -> None:
         """Take what one turn has answered alike; see `Answers`."""
@@ -191,7 +196,7 @@ class Audience:
         answers = self._answers.get(key)
         if answers is None:
             answers = self._answers[key] = Answers(content_type)
-        answers.add(requests, sizes, seconds, turn, bodies)
+        answers.add(requests, sizes, bodies, turn)
         self._rows += sum(sizes)
         if self._at_once:
             answers.requests += requests

@@ -200,20 +200,20 @@ class _ModelTraces:
         if answers.shadow:
             return
         for number in self._chosen(answers):
-            begun, done, rows = answers.turn(number)
+            turn = answers.turn(number)
             context = answers.contexts[number] = self._traces.traced(answers.contexts.get(number))
             taken = Taken(
                 context=context,
                 head=answers.heads[number],
                 status=_OK,
-                started=done - answers.seconds[number],
-                begun=begun,
-                done=done,
+                started=turn.started,
+                begun=turn.begun,
+                done=turn.done,
                 request_bytes=len(answers.asked[number]),
                 answer_bytes=answers.sent[number],
                 model=self._model,
                 rows=answers.sizes[number],
-                batch_rows=rows,
+                batch_rows=turn.rows,
             )
             self._traces.export.put(taken)
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import records, stores
-from serving.records import Form, escaped_all
+from serving.formats import csv_answer
+from serving.records import Form, escaped_all, escaped_answers
 from serving.writer import Writer
 from tests.serving.capture_support import captured
 
@@ -82,6 +83,13 @@ _PIECES = st.sampled_from(["\0", "\\", "\\n", '"', "\n", "\r", "\x7f", "é", "1.
 def test_bodies_are_escaped_together_as_each_would_be(texts: list[str]) -> None:
     found = escaped_all([text.encode() for text in texts], "JSON")
     assert [json.loads(b'"%b"' % one) for one in found] == texts
+
+
+@given(st.lists(st.lists(st.floats(width=32) | st.just(0.5), min_size=1, max_size=3), min_size=1, max_size=4))
+def test_answers_are_escaped_together_as_each_would_be(answers: list[list[float]]) -> None:
+    bodies = [csv_answer([repr(number).encode() for number in rows]) for rows in answers]
+    found = escaped_answers(bodies, "CSV")
+    assert [json.loads(b'"%b"' % one).encode() for one in found] == bodies
 
 
 def test_ids_are_never_the_same() -> None:
