@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import mmap
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from obstore.store import S3Store
 
-_PIECE: Final = 1024 * 1024
 _DIRECT: Final = getattr(os, "O_DIRECT", 0)  # Linux has it
 _TIMEOUT: Final = timedelta(seconds=30)
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
@@ -25,8 +21,11 @@ S3: Final = "s3://"
 class Store(Protocol):
     """Takes objects."""
 
-    async def put(self, key: str, parts: Sequence[bytes]) -> None:
-        """Write an object, whole or not at all; raises whatever went wrong."""
+    async def put(self, key: str, pages: memoryview, size: int) -> None:
+        """Write an object, whole or not at all; raises whatever went wrong.
+
+        It is the first `size` bytes of `pages`, which are whole pages and begin where one does.
+        """
         ...
 
 
@@ -39,47 +38,32 @@ class Directory:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        # Of whole pages, at the beginning of a page, as such writing wants it.
-        self._pages = mmap.mmap(-1, _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
-    async def put(self, key: str, parts: Sequence[bytes]) -> None:
+    async def put(self, key: str, pages: memoryview, size: int) -> None:
         """Write a file beside the event loop; raises `OSError`."""
-        await asyncio.to_thread(self._write, self._root / key, parts)
+        await asyncio.to_thread(self._write, self._root / key, pages, size)
 
-    def _write(self, path: Path, parts: Sequence[bytes]) -> None:
+    def _write(self, path: Path, pages: memoryview, size: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = path.with_suffix(".part")
         try:
-            self._write_direct(part, parts)
+            _write_pages(part, pages, size)
         except OSError:
             # Not every file system can, and some say so only when asked to write.
             part.unlink(missing_ok=True)
             part.touch(mode=0o600)
-            part.write_bytes(b"".join(parts))
+            part.write_bytes(pages[:size])
         part.replace(path)
 
-    def _write_direct(self, path: Path, parts: Sequence[bytes]) -> None:
-        pages, used, done = self._pages, 0, 0
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _DIRECT, 0o600)
-        try:
-            for part in map(memoryview, parts):
-                start = 0
-                while start < len(part):
-                    fits = min(len(part) - start, _PIECE - used)
-                    pages[used : used + fits] = part[start : start + fits]
-                    start, used = start + fits, used + fits
-                    if used == _PIECE:
-                        _write_pages(descriptor, pages, used, done)
-                        done, used = done + used, 0
-            _write_pages(descriptor, pages, -(-used // mmap.PAGESIZE) * mmap.PAGESIZE, done)
-            os.ftruncate(descriptor, done + used)
-        finally:
-            os.close(descriptor)
 
-
-def _write_pages(descriptor: int, pages: mmap.mmap, size: int, offset: int) -> None:
-    if os.pwrite(descriptor, memoryview(pages)[:size], offset) != size:
-        raise OSError(errno.EIO, "written in part only")
+def _write_pages(path: Path, pages: memoryview, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _DIRECT, 0o600)
+    try:
+        if os.pwrite(descriptor, pages, 0) != len(pages):
+            raise OSError(errno.EIO, "written in part only")
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 class Bucket:
@@ -94,12 +78,12 @@ class Bucket:
         self._prefix = prefix
         self._store: S3Store | None = None
 
-    async def put(self, key: str, parts: Sequence[bytes]) -> None:
+    async def put(self, key: str, pages: memoryview, size: int) -> None:
         """Write an object; raises the library's errors."""
         if self._store is None:
             self._store = await asyncio.to_thread(self._connect)
         # In one piece: pods have the right to put objects, and to nothing else.
-        await self._store.put_async(self._prefix + key, b"".join(parts), use_multipart=False)
+        await self._store.put_async(self._prefix + key, bytes(pages[:size]), use_multipart=False)
 
     def _connect(self) -> S3Store:
         os.environ.setdefault("TOKIO_WORKER_THREADS", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import time
 import uuid
 from collections import Counter, deque
@@ -20,16 +21,18 @@ _FIRST_RETRY_SECONDS: Final = 0.5
 _LAST_RETRY_SECONDS: Final = 30.0
 _RETRY_WHILE_CLOSING_SECONDS: Final = 0.2
 _HOUR: Final = 3600
+# What is added at once should fit behind what is not yet enough to be written.
+_SLACK: Final = 1024 * 1024
 
 
 class Spool:
-    """The records of one model that wait to become an object."""
+    """The records of one model that wait to become an object: the first `bytes` of `memory`."""
 
-    __slots__ = ("bytes", "parts", "path", "records", "since")
+    __slots__ = ("bytes", "memory", "path", "records", "since")
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.parts: list[bytes] = []
+        self.memory: mmap.mmap | None = None
         self.bytes = 0
         self.records = 0
         self.since = 0.0  # time.time() of the first
@@ -37,7 +40,7 @@ class Spool:
 
 class _Object(NamedTuple):
     key: str
-    parts: list[bytes]
+    memory: mmap.mmap
     bytes: int
     records: int
 
@@ -62,6 +65,7 @@ class Writer:
         self._store = store
         self._flush_seconds = flush_seconds
         self._flush_bytes = flush_bytes
+        self._free: list[mmap.mmap] = []  # to be written into again, for new memory costs more
         self._spools: dict[str, Spool] = {}
         self._large: deque[tuple[Spool, int, Iterator[bytes]]] = deque()
         self._objects: deque[_Object] = deque()
@@ -81,14 +85,18 @@ class Writer:
             self.dropped["memory"] += records
             return
         now = time.time()
-        if not spool.records:
-            spool.since = now
-        elif now // _HOUR != spool.since // _HOUR:
+        if spool.memory is not None and (
+            now // _HOUR != spool.since // _HOUR or spool.bytes + size > len(spool.memory)
+        ):
             self._cut(spool)
+            self._due.set()
+        if spool.memory is None:
+            spool.memory = self._memory(size)
             spool.since = now
         self.waiting += size
         self.taken[spool.path] += records
-        spool.parts.append(data)
+        # At once, while it is in the caches: to collect large pieces and copy them later costs more.
+        spool.memory[spool.bytes : spool.bytes + size] = data
         spool.bytes += size
         spool.records += records
         if spool.bytes >= self._flush_bytes:
@@ -125,7 +133,7 @@ class Writer:
             oldest = time.time() - self._flush_seconds
             for spool in self._spools.values():
                 due = last or spool.since <= oldest or spool.bytes >= self._flush_bytes
-                if spool.records and due:
+                if due:
                     self._cut(spool)
             while self._objects:
                 await self._write(self._objects[0])
@@ -144,20 +152,31 @@ class Writer:
 
     def _cut(self, spool: Spool) -> None:
         """Make an object of what a spool has; its key says when its first record was taken, in UTC."""
+        if spool.memory is None:
+            return
         moment = time.gmtime(spool.since)
         folder, minute = time.strftime("%Y/%m/%d/%H", moment), time.strftime("%M-%S", moment)
         name = f"{minute}-{int(spool.since % 1 * 1000):03d}-{uuid.uuid4()}.jsonl"
         self._objects.append(
-            _Object(f"{spool.path}/{folder}/{name}", spool.parts, spool.bytes, spool.records)
+            _Object(f"{spool.path}/{folder}/{name}", spool.memory, spool.bytes, spool.records)
         )
-        spool.parts, spool.bytes, spool.records = [], 0, 0
+        spool.memory, spool.bytes, spool.records = None, 0, 0
+
+    def _memory(self, size: int) -> mmap.mmap:
+        """Return memory for records, of so many bytes or more, in whole pages."""
+        usual = self._flush_bytes + _SLACK
+        if size <= usual and self._free:
+            return self._free.pop()
+        pages = -(-max(size, usual) // mmap.PAGESIZE)
+        return mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     async def _write(self, item: _Object) -> None:
         """Write an object, trying until it succeeds: meanwhile the others wait, and then there is no room."""
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
-                await self._store.put(item.key, item.parts)
+                used = -(-item.bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+                await self._store.put(item.key, memoryview(item.memory)[:used], item.bytes)
                 break
             except Exception as error:  # noqa: BLE001  whatever a store raises, it may succeed later
                 self._note(error)
@@ -171,6 +190,8 @@ class Writer:
             log.info("captures are written again")
         self.waiting -= item.bytes
         self.written += 1
+        if not self._free and item.bytes <= self._flush_bytes + _SLACK:
+            self._free.append(item.memory)
 
     def _note(self, error: Exception) -> None:
         """Count a failure, and say it once for each reason."""

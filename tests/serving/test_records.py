@@ -3,8 +3,8 @@
 import asyncio
 import base64
 import json
+import mmap
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import records, stores
+from serving import writer as writer_module
 from serving.formats import csv_answer
 from serving.records import Form, escaped_all, escaped_answers
 from serving.writer import Writer
@@ -27,8 +28,10 @@ class Kept:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
-    async def put(self, key: str, parts: Sequence[bytes]) -> None:
-        self.objects[key] = b"".join(parts)
+    async def put(self, key: str, pages: memoryview, size: int) -> None:
+        assert len(pages) % mmap.PAGESIZE == 0
+        assert 0 <= len(pages) - size < mmap.PAGESIZE
+        self.objects[key] = bytes(pages[:size])
 
 
 _LONG = st.sampled_from([49_151, 49_152, 49_153, 98_305]).map(
@@ -104,23 +107,45 @@ def test_ids_are_never_the_same() -> None:
 
 
 @pytest.mark.parametrize("refused", [False, True])
-@pytest.mark.parametrize("sizes", [[1], [4096], [1024 * 1024], [10, 3_000_000, 5, 4096 * 7]])
+@pytest.mark.parametrize("size", [1, 4096, 4097, 5_000_000])
 def test_files_are_whole_on_any_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], refused: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, refused: bool
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(22, "Invalid argument")
 
     if refused:
         monkeypatch.setattr(stores, "_write_pages", refuse)
-    parts = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
-    directory = stores.Directory(tmp_path)
-    for name in ("a/b/one.jsonl", "a/b/two.jsonl"):  # what the first left in memory is not in the second
-        asyncio.run(directory.put(name, parts))
-        assert (tmp_path / name).read_bytes() == b"".join(parts)
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
-        parts.reverse()
-    assert len(list((tmp_path / "a/b").iterdir())) == 2
+    pages = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    pages[:] = b"not of the object\n".ljust(len(pages), b"x")
+    pages[:size] = data = (b"of the object\n" * size)[:size]
+    asyncio.run(stores.Directory(tmp_path).put("a/b/one.jsonl", memoryview(pages), size))
+    assert (tmp_path / "a/b/one.jsonl").read_bytes() == data
+    assert (tmp_path / "a/b/one.jsonl").stat().st_mode & 0o777 == 0o600
+    assert len(list((tmp_path / "a/b").iterdir())) == 1
+
+
+def test_records_are_cut_into_objects_that_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "_SLACK", 2000)
+    store = Kept()
+    sent: list[bytes] = []
+
+    async def write() -> None:
+        writer = Writer(store, flush_seconds=60, flush_bytes=10_000, most_bytes=60_000)
+        spool = writer.spool("m/v")
+        # Ends exactly, leaves room, does not fit behind the others, is larger than what is kept for all.
+        for size in (10_000, 9_999, 1999, 9000, 4000, 30_000, 3):
+            data = bytes([65 + len(sent)]) * (size - 1) + b"\n"
+            sent.append(data)
+            writer.add(spool, data, 1)
+            await asyncio.sleep(0.01)
+        await writer.close(5)
+        assert (writer.waiting, writer.written, sum(writer.dropped.values())) == (0, len(store.objects), 0)
+
+    asyncio.run(write())
+    objects = list(store.objects.values())
+    assert b"".join(objects) == b"".join(sent)
+    assert [len(one) for one in objects] == [10_000, 11_998, 9000, 4000, 30_000, 3]
 
 
 def test_an_object_is_of_one_hour(monkeypatch: pytest.MonkeyPatch) -> None:
