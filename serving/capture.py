@@ -31,6 +31,8 @@ _LAST_SECONDS: Final = 4.0
 _LARGE_FACTOR: Final = 3
 # A client's own attribute is part of a form, so there may be any number; they are few where they are of use.
 _MOST_FORMS: Final = 1024
+# So many records are put together in one piece: larger ones would drive what serves out of the caches.
+_AT_ONCE: Final = 128
 
 
 class Capture:
@@ -149,10 +151,14 @@ class Recorder:
                 self.add(form, body, answer, begin + event, end)
             return
         data, predictions = escaped_all(asked, form.input), escaped_answers(answered, form.output)
-        lines = columns.joined(
-            count, form.before, data, form.between, predictions, form.after + begin, events, ends
-        )
-        self._writer.add(self._spool, lines, count)
+        after = form.after + begin
+        for start in range(0, count, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            some = events[part]
+            lines = columns.joined(
+                len(some), form.before, data[part], form.between, predictions[part], after, some, ends[part]
+            )
+            self._writer.add(self._spool, lines, len(some))
 
     def end(self, now: bytes, context: Context | None, form: Form) -> bytes:
         """Return the end of the record of a request with this context."""

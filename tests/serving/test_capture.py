@@ -191,13 +191,13 @@ def test_the_shadows_predictions_are_captured_beside_the_answers(
     body = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]})
     with Client(served.port) as client:
         for _ in range(60):
+            # The next request takes this one's place in memory, and must have nothing of it.
+            client.ask("POST", "/models/challenger/invoke", csv_body(plain.rows[:1]), "text/csv")
             answer = client.ask("POST", "/invocations", csv_body(plain.rows[:2]), "text/csv")
             assert answer.headers["x-model-version"] == "v1"
             client.ask("POST", "/v2/models/champion/infer", body.encode(), "application/json")
         for _ in range(8):
             client.ask("POST", "/invocations", csv_body(large), "text/csv")
-        for _ in range(20):
-            client.ask("POST", "/models/challenger/invoke", csv_body(plain.rows[:1]), "text/csv")
     assert served.terminate() == 0
     records = captured(tmp_path / "to")
     shadows = {r["eventMetadata"]["eventId"]: r for r in records if "shadow=true" in attributes(r)}
@@ -205,7 +205,7 @@ def test_the_shadows_predictions_are_captured_beside_the_answers(
     own = [r for r in records if "version=v2" in attributes(r) and "shadow=true" not in attributes(r)]
     assert 30 < len(answered) < 100
     assert len(answered) == len(shadows)
-    assert 0 < len(own) < 20
+    assert 10 < len(own) < 50
     for record in answered:
         shadow = shadows[record["eventMetadata"]["eventId"]]
         assert data(shadow, "endpointInput") == data(record, "endpointInput")

@@ -19,6 +19,9 @@ PIECES = st.sampled_from(
         post(b"", b""),
         post(b"", ROW + b"\n" + ROW),
         post().replace(b"Host", b"hOST"),
+        # Their answers name other things.
+        post().replace(b"/invocations", b"/endpoints/one/invocations"),
+        post().replace(b"/invocations", b"/nowhere"),
         post(b"Connection: close\r\n"),
         post(b"Connection: keep-alive\r\n", version=b"1.0"),
         # What is new in each request is cut out of the head: these are as long as one another.
