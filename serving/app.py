@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -13,6 +14,7 @@ from serving.encodings import inflating
 from serving.errors import RequestError
 from serving.responses import JSON, METRICS, RETRY
 from serving.routes import GET, Plan, Route, at_once
+from serving.texts import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +80,10 @@ class App:
             names = b", ".join(sorted(allowed))
             reason = f"the methods of this path: {names.decode()}"
             raise RequestError(405, reason, headers=b"Allow: %b\r\n" % names)
-        head.plan = inflating(head, planner(head), self._server.settings.max_body_bytes)
-        return head.plan
+        head.plan = plan = inflating(head, planner(head), self._server.settings.max_body_bytes)
+        if isinstance(plan, MethodType) and isinstance(plan.__self__, Queue):
+            head.queue = plan.__self__.requests
+        return plan
 
     def _route(self, target: bytes) -> Route:
         """Find the route of a target, which may have a query or be in absolute form."""

@@ -73,11 +73,12 @@ class RowReply(Reply, Protocol):
 class Batch:
     """The predictions of one call: (rows,), or (rows, classes); `begun` is when the rows' wait ended."""
 
-    __slots__ = ("_tokens", "begun", "predictions")
+    __slots__ = ("_text", "_tokens", "begun", "predictions")
 
     def __init__(self, predictions: NDArray[np.float32], begun: float) -> None:
         self.predictions = predictions
         self.begun = begun
+        self._text: tuple[bytes, bytes] | None = None
         self._tokens: list[bytes] | None = None
 
     @property
@@ -89,8 +90,22 @@ class Batch:
     def tokens(self) -> list[bytes]:
         """Each row's prediction as text; made for the whole batch at the first use."""
         if self._tokens is None:
-            self._tokens = formats.tokens(self.predictions)
+            text, separator = self._written()
+            self._tokens = text.split(separator)
         return self._tokens
+
+    def between(self, before: bytes, after: bytes, start: int, count: int) -> list[bytes]:
+        """Return the predictions of so many rows as text, each between these; they hold no zero byte."""
+        if count < self.rows:
+            return [before + token + after for token in self.tokens[start : start + count]]
+        # Of all rows at once, which is the rule, it takes half the time.
+        text, separator = self._written()
+        return (b"%b%b%b" % (before, text.replace(separator, after + b"\0" + before), after)).split(b"\0")
+
+    def _written(self) -> tuple[bytes, bytes]:
+        if self._text is None:
+            self._text = formats.written(self.predictions)
+        return self._text
 
 
 Waiting = tuple[Request, Reply, int, int]
@@ -282,7 +297,7 @@ class Batcher:
 
     def _read(self, queue: Queue) -> None:
         """Take the requests of a queue."""
-        requests, queue.requests = queue.requests, []
+        requests = queue.empty()
         start = self._reserve(len(requests))
         found = queue.read(requests, self._numbers, self._matrix[start : start + len(requests)])
         if found:

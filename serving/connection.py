@@ -123,6 +123,10 @@ class Connection(asyncio.Protocol):
                 server.in_flight += 1
                 if exchange.started > server.look_at and server.is_late(exchange):
                     return
+                if head.queue:
+                    # Not the first of the turn: what else its plan does has been done.
+                    head.queue.append(exchange)
+                    return
                 try:
                     plan(exchange)
                 except Exception as error:  # noqa: BLE001  a defect must cost one request, not the process

@@ -22,7 +22,8 @@ class Head:
 
     Clients send the same head again and again, so one object serves all requests whose heads are the same
     bytes, and carries what was found out about it: `plan`, which answers such requests, `route`, by which
-    they are counted, and `identity`, the header lines that name the model. `forms` is capture's, by model.
+    they are counted, and `identity`, the header lines that name the model. `queue` are the requests that wait
+    where the plan puts such a one, if it does nothing else. `forms` is capture's, by model.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Head:
         "length",
         "method",
         "plan",
+        "queue",
         "route",
         "target",
         "translate",
@@ -49,6 +51,7 @@ class Head:
         self.route = "none"
         self.identity = b""
         self.plan: Callable[[Exchange], None] | None = None
+        self.queue: list[Exchange] | None = None
         self.translate: Callable[[RequestError], RequestError] | None = None
         self.forms: dict[object, Form] | None = None
 

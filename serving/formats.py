@@ -221,16 +221,14 @@ def json_answer(tokens: Sequence[bytes]) -> bytes:
     return b'{"predictions":[' + b",".join(tokens) + b"]}"
 
 
-def tokens(predictions: NDArray[np.float32]) -> list[bytes]:
-    """Return each row's prediction as text that reads back as the same float32.
+def written(predictions: NDArray[np.float32]) -> tuple[bytes, bytes]:
+    """Return all predictions as text that reads back as the same float32, and what separates rows in it.
 
     The probabilities of several classes are separated by commas. One call for a whole batch: formatting
     a number in Python costs more than predicting it.
     """
     text = orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
-    if predictions.ndim == 1:
-        return text[1:-1].split(b",")
-    return text[2:-2].split(b"],[")
+    return (text[1:-1], b",") if predictions.ndim == 1 else (text[2:-2], b"],[")
 
 
 def choose_answer(content_type: bytes, accept: bytes) -> bytes:

@@ -50,7 +50,7 @@ class CsvReply:
 
     def send_rows(self, requests: Sequence[Exchange], batch: Batch, start: int) -> Sequence[bytes]:
         """Answer requests of one row each."""
-        bodies = [token + b"\n" for token in batch.tokens[start : start + len(requests)]]
+        bodies = batch.between(b"", b"\n", start, len(requests))
         deliver_all(requests, self._heads, CSV, bodies)
         return bodies
 
@@ -75,7 +75,7 @@ class JsonReply:
         """Answer requests of one row each."""
         nested = batch.predictions.ndim > 1
         before, after = (b'{"predictions":[[', b"]]}") if nested else (b'{"predictions":[', b"]}")
-        bodies = [before + token + after for token in batch.tokens[start : start + len(requests)]]
+        bodies = batch.between(before, after, start, len(requests))
         deliver_all(requests, self._heads, JSON, bodies)
         return bodies
 

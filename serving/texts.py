@@ -198,7 +198,7 @@ class Queue:
         self, reply: RowReply, layout: Layout, begin: Callable[[], object], otherwise: Otherwise
     ) -> None:
         self.reply = reply
-        self.requests: list[Any] = []
+        self.requests: list[Any] = []  # always this list: others add to it, when it has begun
         self._layout = layout
         self._begin = begin
         self._otherwise = otherwise
@@ -209,6 +209,12 @@ class Queue:
         if not requests:
             self._begin()
         requests.append(request)
+
+    def empty(self) -> Sequence[Any]:
+        """Return the requests that wait here, and let them wait here no more."""
+        requests = self.requests[:]
+        self.requests.clear()
+        return requests
 
     def read(self, requests: Sequence[Any], numbers: Numbers, into: NDArray[np.float32]) -> Sequence[Any]:
         """Read the rows of requests, one after the other; return the requests whose rows they are."""

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bundle import values
 from bundle.format import Column
 from serving import formats
+from serving.batch import Batch
 from serving.errors import RequestError
 from serving.responses import CSV, JSON
 
@@ -43,7 +45,7 @@ def test_quick_csv_never_reads_what_csv_refuses(text: str) -> None:
         return
     try:  # what float32 cannot hold is refused when the row is packed
         struct.pack(
-            f"{2 * len(quick)}f", *(math.nan if value is None else value for row in quick for value in row)
+            f"={2 * len(quick)}f", *(math.nan if value is None else value for row in quick for value in row)
         )
     except OverflowError:
         return
@@ -83,11 +85,22 @@ def test_quick_json_reads_both_shapes_of_rows() -> None:
     assert one.quick_json(b'[{"only":5}]') == [(5,)]
 
 
+def checked_tokens(predictions: NDArray[np.float32]) -> list[bytes]:
+    """The rows' predictions as text; written at once or not, for all or for some, they are the same."""
+    batch = Batch(predictions, 0.0)
+    at_once = batch.between(b"[[", b"],", 0, batch.rows)
+    tokens = batch.tokens
+    assert at_once == [b"[[" + token + b"]," for token in tokens]
+    for start in range(batch.rows):
+        some = batch.between(b"<", b"\n", start, batch.rows - start)
+        assert some == [b"<" + token + b"\n" for token in tokens[start:]]
+    return tokens
+
+
 @settings(deadline=None)
 @given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=6))
 def test_predictions_read_back_as_the_same_floats(values: list[float]) -> None:
-    predictions = np.array(values, dtype=np.float32)
-    tokens = formats.tokens(predictions)
+    tokens = checked_tokens(np.array(values, dtype=np.float32))
     lines = formats.csv_answer(tokens).decode().splitlines()
     assert [np.float32(line) for line in lines] == values
     assert [np.float32(value) for value in json.loads(formats.json_answer(tokens))["predictions"]] == values
@@ -96,7 +109,7 @@ def test_predictions_read_back_as_the_same_floats(values: list[float]) -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 def test_predictions_of_several_classes(rows: int) -> None:
     predictions = (np.arange(rows * 3).reshape(rows, 3) / 8).astype(np.float32)
-    tokens = formats.tokens(predictions)
+    tokens = checked_tokens(predictions)
     assert json.loads(formats.json_answer(tokens)) == {"predictions": predictions.tolist()}
     lines = formats.csv_answer(tokens).decode().splitlines()
     assert [[float(part) for part in line.split(",")] for line in lines] == predictions.tolist()
