@@ -54,7 +54,8 @@ class JsonReply:
         """Answer requests of one row each."""
         shape = b",".join([b"1", *(b"%d" % size for size in batch.predictions.shape[1:])])
         before = self._before + shape + b'],"data":['
-        bodies = batch.between(before, b"]}]}", start, len(requests))
+        # Not `between`: to copy so long a text twice takes longer.
+        bodies = [before + token + b"]}]}" for token in batch.tokens[start : start + len(requests)]]
         deliver_all(requests, self._heads, JSON, bodies)
         return bodies
 
