@@ -71,13 +71,16 @@ class RowReply(Reply, Protocol):
 
 
 class Batch:
-    """The predictions of one call: (rows,), or (rows, classes); `begun` is when the rows' wait ended."""
+    """The predictions of one call: (rows,), or (rows, classes).
 
-    __slots__ = ("_text", "_tokens", "begun", "predictions")
+    `begun` is when the rows' wait ended, `done` when those had been answered that are about to be told of.
+    """
+
+    __slots__ = ("_text", "_tokens", "begun", "done", "predictions")
 
     def __init__(self, predictions: NDArray[np.float32], begun: float) -> None:
         self.predictions = predictions
-        self.begun = begun
+        self.begun = self.done = begun
         self._text: tuple[bytes, bytes] | None = None
         self._tokens: list[bytes] | None = None
 
@@ -259,12 +262,14 @@ class Batcher:
             # What is counted and observed alike.
             key = reply.seconds, reply.content_type, request.started
             groups.setdefault(key, (reply, []))[1].append((request, stop - start, body))
+        batch.done = time.perf_counter()
         for reply, answered in groups.values():
             self._tell(reply, *zip(*answered, strict=True), batch=batch)
 
     def _answer_group(self, reply: RowReply, requests: Sequence[Any], start: int, batch: Batch) -> None:
         """Do what `_answer` does, for many requests of one row each."""
         bodies = reply.send_rows(requests, batch, start)
+        batch.done = time.perf_counter()
         started = [request.started for request in requests]
         # As a rule one turn of the event loop has read them all, and to find that costs next to nothing.
         if started.count(started[0]) == len(started):
@@ -285,7 +290,7 @@ class Batcher:
         batch: Batch,
     ) -> None:
         """Count requests that one turn has read and that were answered alike, and tell who observes them."""
-        count, turn = len(requests), Turn(requests[0].started, batch.begun, time.perf_counter(), batch.rows)
+        count, turn = len(requests), Turn(requests[0].started, batch.begun, batch.done, batch.rows)
         self._metrics.queue_seconds.observe(turn.begun - turn.started, count)
         reply.seconds.observe(turn.seconds, count)
         if self.audience is not None:

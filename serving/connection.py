@@ -359,6 +359,7 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
+        self.spare = None  # it refers to a model, which may have gone
         age = now - self.since
         settings = self.server.settings
         if self._lingers and not transport.get_write_buffer_size():

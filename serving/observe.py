@@ -113,13 +113,14 @@ class Answers:
 
     def add(self, requests: Sequence[Any], sizes: Sequence[int], bodies: Sequence[bytes], turn: Turn) -> None:
         """Append some of one turn; `bodies` are those of the answers."""
-        self.heads += [request.head for request in requests]
-        contexts = [request.context for request in requests]
+        heads, contexts = [request.head for request in requests], [request.context for request in requests]
+        asked, sent = [request.body for request in requests], [len(request.answer) for request in requests]
         if any(contexts):
             numbered = enumerate(contexts, len(self))
             self.contexts |= {number: context for number, context in numbered if context is not None}
-        self.asked += [request.body for request in requests]
-        self.sent += [len(request.answer) for request in requests]
+        self.heads += heads
+        self.asked += asked
+        self.sent += sent
         self.sizes += sizes
         self.answered += bodies
         self._stops.append(len(self.sizes))

@@ -202,6 +202,9 @@ class _ModelTraces:
         for number in self._chosen(answers):
             turn = answers.turn(number)
             context = answers.contexts[number] = self._traces.traced(answers.contexts.get(number))
+            if answers.requests:
+                # The shadow's record is to name it, too.
+                answers.requests[number].context = context
             taken = Taken(
                 context=context,
                 head=answers.heads[number],

@@ -39,6 +39,7 @@ class Spool:
 
 
 class _Object(NamedTuple):
+    spool: Spool
     key: str
     memory: mmap.mmap
     bytes: int
@@ -65,7 +66,8 @@ class Writer:
         self._store = store
         self._flush_seconds = flush_seconds
         self._flush_bytes = flush_bytes
-        self._free: list[mmap.mmap] = []  # to be written into again, for new memory costs more
+        # To be written into again, as new memory costs more; by this spool only: others may need little.
+        self._free: tuple[Spool, mmap.mmap] | None = None
         self._spools: dict[str, Spool] = {}
         self._large: deque[tuple[Spool, int, Iterator[bytes]]] = deque()
         self._objects: deque[_Object] = deque()
@@ -91,7 +93,11 @@ class Writer:
             self._cut(spool)
             self._due.set()
         if spool.memory is None:
-            spool.memory = self._memory(size)
+            try:
+                spool.memory = self._memory(spool, size)
+            except OSError:
+                self.dropped["memory"] += records
+                return
             spool.since = now
         self.waiting += size
         self.taken[spool.path] += records
@@ -158,16 +164,16 @@ class Writer:
         folder, minute = time.strftime("%Y/%m/%d/%H", moment), time.strftime("%M-%S", moment)
         name = f"{minute}-{int(spool.since % 1 * 1000):03d}-{uuid.uuid4()}.jsonl"
         self._objects.append(
-            _Object(f"{spool.path}/{folder}/{name}", spool.memory, spool.bytes, spool.records)
+            _Object(spool, f"{spool.path}/{folder}/{name}", spool.memory, spool.bytes, spool.records)
         )
         spool.memory, spool.bytes, spool.records = None, 0, 0
 
-    def _memory(self, size: int) -> mmap.mmap:
-        """Return memory for records, of so many bytes or more, in whole pages."""
-        usual = self._flush_bytes + _SLACK
-        if size <= usual and self._free:
-            return self._free.pop()
-        pages = -(-max(size, usual) // mmap.PAGESIZE)
+    def _memory(self, spool: Spool, size: int) -> mmap.mmap:
+        """Return memory for records, of so many bytes or more, in whole pages; raises `OSError`."""
+        if self._free is not None and self._free[0] is spool and size <= len(self._free[1]):
+            (_, memory), self._free = self._free, None
+            return memory
+        pages = -(-max(size, self._flush_bytes + _SLACK) // mmap.PAGESIZE)
         return mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     async def _write(self, item: _Object) -> None:
@@ -190,8 +196,8 @@ class Writer:
             log.info("captures are written again")
         self.waiting -= item.bytes
         self.written += 1
-        if not self._free and item.bytes <= self._flush_bytes + _SLACK:
-            self._free.append(item.memory)
+        if item.bytes >= self._flush_bytes and len(item.memory) < self._flush_bytes + 2 * _SLACK:
+            self._free = item.spool, item.memory
 
     def _note(self, error: Exception) -> None:
         """Count a failure, and say it once for each reason."""

@@ -178,13 +178,17 @@ def test_the_shadows_predictions_are_captured_beside_the_answers(
     root = tmp_path / "models"
     challenger = make_bundle(root / "challenger", version="v2")
     (root / "champion").symlink_to(plain.directory)
+    # Traces give ids to requests without one; that nobody takes them changes nothing.
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_TRACES_SAMPLER": "always_on"}
     served = serve(
         root,
+        traced,
         models_dir=root,
         default_model="champion",
         shadow="challenger",
         capture_to=tmp_path / "to",
         capture_percentage=50,
+        log_requests="on",
     )
     served.wait_for("ready")
     large = plain.rows * 15
@@ -210,6 +214,8 @@ def test_the_shadows_predictions_are_captured_beside_the_answers(
         shadow = shadows[record["eventMetadata"]["eventId"]]
         assert data(shadow, "endpointInput") == data(record, "endpointInput")
         assert attributes(shadow)[1] == "version=v2"
+        assert attributes(shadow)[-1].startswith("request=")
+        assert attributes(shadow)[-1] == attributes(record)[-1]
         output = shadow["captureData"]["endpointOutput"]
         assert (output["observedContentType"], output["encoding"]) == ("text/csv", "CSV")
     twos = [shadow for shadow in shadows.values() if len(data(shadow, "endpointOutput").splitlines()) == 2]

@@ -148,6 +148,41 @@ def test_records_are_cut_into_objects_that_are_large_enough(monkeypatch: pytest.
     assert [len(one) for one in objects] == [10_000, 11_998, 9000, 4000, 30_000, 3]
 
 
+def test_memory_is_used_again_by_who_needs_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer that a busy model has filled is in memory wholly; one with a few records must not get it."""
+    made: list[int] = []
+    mapped = mmap.mmap
+
+    def counted(fileno: int, size: int, **options: int) -> mmap.mmap:
+        made.append(size)
+        if len(made) > 3:
+            raise OSError(12, "Cannot allocate memory")
+        return mapped(fileno, size, **options)
+
+    monkeypatch.setattr(writer_module.mmap, "mmap", counted)
+
+    async def write() -> None:
+        writer = Writer(Kept(), flush_seconds=60, flush_bytes=10_000, most_bytes=60_000)
+        busy, slow = writer.spool("busy/v"), writer.spool("slow/v")
+        for _ in range(3):
+            writer.add(busy, b"x" * 10_000, 1)
+            await asyncio.sleep(0.01)
+        assert len(made) == 1
+        writer.add(slow, b"x", 1)
+        assert len(made) == 2
+        writer.add(busy, b"x", 1)
+        assert len(made) == 2
+        writer.add(busy, b"x" * 3_000_000, 1)  # is larger than all that may wait
+        assert writer.dropped["memory"] == 1
+        writer.add(writer.spool("other/v"), b"x", 1)
+        writer.add(writer.spool("last/v"), b"x", 7)  # there is no memory
+        assert writer.dropped["memory"] == 8
+        await writer.close(5)
+        assert (writer.waiting, writer.written) == (0, 6)
+
+    asyncio.run(write())
+
+
 def test_an_object_is_of_one_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_769_860_799.25  # 2026-01-31T11:59:59.25Z
     store = Kept()

@@ -2,11 +2,19 @@
 
 import asyncio
 import time
+from typing import Any
 
-from serving.metrics import Histogram
+import pytest
+
+from serving import model
+from serving.batch import Batcher
+from serving.metrics import Histogram, ModelMetrics
+from serving.observe import Answers, Audience
 from serving.server import Server
+from serving.settings import Settings
+from tests.serving.serving_support import Made
 from tests.serving.test_protocol import post
-from tests.serving.wires import connect, turns
+from tests.serving.wires import connect, start, turns
 
 
 def test_requests_are_timed_from_the_beginning_of_their_turn(inside: tuple[asyncio.Runner, Server]) -> None:
@@ -37,6 +45,65 @@ def test_requests_are_timed_from_the_beginning_of_their_turn(inside: tuple[async
             connection.connection_lost(None)
 
     runner.run(run())
+
+
+def test_who_is_told_takes_no_time_of_those_who_were_answered(plain: Made) -> None:
+    """Requests that were read one after the other, as gRPC's are, are told of one after the other."""
+
+    class Slow:
+        def observe(self, answers: Answers) -> None:
+            time.sleep(0.02)
+            told.append(answers.turn(0).seconds)
+
+    class Asked:
+        head, body, answer, context = "head", b"asked", b"answered", None
+
+        def __init__(self) -> None:
+            self.started = time.perf_counter()
+
+    class Answering:
+        content_type = b"text/csv"
+
+        def __init__(self) -> None:
+            self.seconds = Histogram((0.02,))
+
+        def send(self, *_: object) -> bytes:
+            return b"answered"
+
+    told: list[float] = []
+    reply: Any = Answering()
+
+    async def run() -> None:
+        loaded = model.load(plain.directory, max_rows=10)
+        batcher = Batcher(loaded, ModelMetrics({}))
+        batcher.audience = Audience([Slow()], at_once=True)
+        for _ in range(8):
+            asked: Any = Asked()
+            batcher.take(asked, reply, plain.rows[:1])
+        batcher.flush()
+
+    asyncio.run(run())
+    assert len(told) == 8
+    assert counts(reply.seconds)["sum"] == pytest.approx(sum(told))
+    assert max(told) - min(told) < 0.02
+
+
+def test_a_model_that_is_gone_is_forgotten(plain: Made) -> None:
+    """A connection keeps the last request for the next, but not for long: it leads to the model."""
+
+    async def run() -> None:
+        server = await start(Settings(model_dir=plain.directory))
+        connection, wire = connect(server)
+        for _ in range(2):
+            connection.data_received(post())
+            await turns()
+        assert wire.written.count(b"200 OK") == 2
+        assert connection.spare is not None
+        connection.check(server.clock)
+        assert connection.spare is None
+        connection.connection_lost(None)
+
+    asyncio.run(run())
 
 
 def test_a_value_may_be_counted_several_times_at_once() -> None:
