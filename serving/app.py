@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -81,8 +80,8 @@ class App:
             reason = f"the methods of this path: {names.decode()}"
             raise RequestError(405, reason, headers=b"Allow: %b\r\n" % names)
         head.plan = plan = inflating(head, planner(head), self._server.settings.max_body_bytes)
-        if isinstance(plan, MethodType) and isinstance(plan.__self__, Queue):
-            head.queue = plan.__self__.requests
+        if isinstance(plan, Queue):
+            head.queue = plan.requests
         return plan
 
     def _route(self, target: bytes) -> Route:

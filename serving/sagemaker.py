@@ -56,10 +56,7 @@ class CsvReply:
 
     def send(self, request: Exchange, batch: Batch, start: int, stop: int) -> bytes:
         """Answer."""
-        tokens = batch.tokens
-        one = stop - start == 1
-        body = tokens[start] + b"\n" if one else formats.csv_answer(tokens[start:stop])
-        return request.deliver(self._heads, CSV, body)
+        return request.deliver(self._heads, CSV, formats.csv_answer(batch.tokens[start:stop]))
 
 
 class JsonReply:
@@ -162,7 +159,7 @@ class SageMaker:
         if not reader.numeric or batcher.shadow is not None or not may_be_row(head, batcher.model.width):
             return run
         layout = Lines() if content_type is CSV else Frames(entry.model.width, reader.quick_json)
-        return batcher.queue(reply, layout, head.route, run).take
+        return batcher.queue(reply, layout, head.route, run)
 
     def _reply(self, entry: Entry, content_type: bytes) -> CsvReply | JsonReply:
         """Return the reply of a model and a format: one, so that what it answers is counted at once."""

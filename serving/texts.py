@@ -203,7 +203,7 @@ class Queue:
         self._begin = begin
         self._otherwise = otherwise
 
-    def take(self, request: Any) -> None:  # noqa: ANN401  an exchange, or what looks like one
+    def __call__(self, request: Any) -> None:  # noqa: ANN401  an exchange, or what looks like one
         """Take a request."""
         requests = self.requests
         if not requests:

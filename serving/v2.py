@@ -186,7 +186,7 @@ class Infer:
         if not self._most or self._batcher.shadow is not None or not may_be_row(head, self._width):
             return self.json
         layout = Frames(self._width, self._only_rows)
-        return self._batcher.queue(self._usual, layout, head.route, self.json).take
+        return self._batcher.queue(self._usual, layout, head.route, self.json)
 
     def _only_rows(self, body: bytes) -> Sequence[Row] | None:
         """Return the rows of a request that brings nothing else, or None."""

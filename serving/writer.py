@@ -66,6 +66,7 @@ class Writer:
         self._store = store
         self._flush_seconds = flush_seconds
         self._flush_bytes = flush_bytes
+        self._usual = _whole_pages(flush_bytes + _SLACK)
         # To be written into again, as new memory costs more; by this spool only: others may need little.
         self._free: tuple[Spool, mmap.mmap] | None = None
         self._spools: dict[str, Spool] = {}
@@ -170,19 +171,19 @@ class Writer:
 
     def _memory(self, spool: Spool, size: int) -> mmap.mmap:
         """Return memory for records, of so many bytes or more, in whole pages; raises `OSError`."""
-        if self._free is not None and self._free[0] is spool and size <= len(self._free[1]):
+        if self._free is not None and self._free[0] is spool and size <= self._usual:
             (_, memory), self._free = self._free, None
             return memory
-        pages = -(-max(size, self._flush_bytes + _SLACK) // mmap.PAGESIZE)
-        return mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        size = max(_whole_pages(size), self._usual)
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     async def _write(self, item: _Object) -> None:
         """Write an object, trying until it succeeds: meanwhile the others wait, and then there is no room."""
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
-                used = -(-item.bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-                await self._store.put(item.key, memoryview(item.memory)[:used], item.bytes)
+                pages = memoryview(item.memory)[: _whole_pages(item.bytes)]
+                await self._store.put(item.key, pages, item.bytes)
                 break
             except Exception as error:  # noqa: BLE001  whatever a store raises, it may succeed later
                 self._note(error)
@@ -196,7 +197,7 @@ class Writer:
             log.info("captures are written again")
         self.waiting -= item.bytes
         self.written += 1
-        if item.bytes >= self._flush_bytes and len(item.memory) < self._flush_bytes + 2 * _SLACK:
+        if item.bytes >= self._flush_bytes and len(item.memory) == self._usual:
             self._free = item.spool, item.memory
 
     def _note(self, error: Exception) -> None:
@@ -206,6 +207,11 @@ class Writer:
         if kind != self._failing.partition(":")[0]:
             log.error("captures are not written", kind=kind, reason=first, waiting_bytes=self.waiting)
         self._failing = f"{kind}: {first}"
+
+
+def _whole_pages(size: int) -> int:
+    """Return a size in bytes, rounded up to whole pages."""
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from serving import model
 from serving.batch import Batcher
 from serving.metrics import Histogram, ModelMetrics
-from serving.observe import Answers, Audience
+from serving.observe import Answers, Audience, Turn
 from serving.server import Server
 from serving.settings import Settings
 from tests.serving.serving_support import Made
@@ -53,7 +53,7 @@ def test_who_is_told_takes_no_time_of_those_who_were_answered(plain: Made) -> No
     class Slow:
         def observe(self, answers: Answers) -> None:
             time.sleep(0.02)
-            told.append(answers.turn(0).seconds)
+            told.append(answers.turn(0))
 
     class Asked:
         head, body, answer, context = "head", b"asked", b"answered", None
@@ -70,7 +70,7 @@ def test_who_is_told_takes_no_time_of_those_who_were_answered(plain: Made) -> No
         def send(self, *_: object) -> bytes:
             return b"answered"
 
-    told: list[float] = []
+    told: list[Turn] = []
     reply: Any = Answering()
 
     async def run() -> None:
@@ -84,8 +84,9 @@ def test_who_is_told_takes_no_time_of_those_who_were_answered(plain: Made) -> No
 
     asyncio.run(run())
     assert len(told) == 8
-    assert counts(reply.seconds)["sum"] == pytest.approx(sum(told))
-    assert max(told) - min(told) < 0.02
+    assert counts(reply.seconds)["sum"] == pytest.approx(sum(turn.seconds for turn in told))
+    assert len({turn.started for turn in told}) == 8
+    assert len({turn.done for turn in told}) == 1
 
 
 def test_a_model_that_is_gone_is_forgotten(plain: Made) -> None:
